@@ -1,0 +1,58 @@
+//! What time is it? The one place that asks the machine.
+//!
+//! Everything below `proxy/` takes the time as an argument. The simulation and paused tests use a clock that
+//! follows tokio's, so that a run can be replayed.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A point in time: milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    /// Whole seconds from `earlier` to `self`, 0 if it lies in the future.
+    #[must_use]
+    pub fn seconds_since(self, earlier: UnixMillis) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1000
+    }
+
+    /// The same instant as the standard library's type, for HTTP dates.
+    #[must_use]
+    pub fn to_system_time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.0)
+    }
+}
+
+/// Where the time comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Clock {
+    /// The machine's wall clock.
+    #[default]
+    Wall,
+    /// A wall clock that started at `epoch` and advances with tokio's clock, paused or not.
+    Tokio {
+        /// What the clock showed at `started`.
+        epoch: UnixMillis,
+        /// tokio's clock at that moment.
+        started: tokio::time::Instant,
+    },
+}
+
+impl Clock {
+    /// The current time.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that may ask the machine")]
+    pub fn now(&self) -> UnixMillis {
+        match self {
+            Clock::Wall => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            Clock::Tokio { epoch, started } => {
+                let passed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                UnixMillis(epoch.0.saturating_add(passed))
+            }
+        }
+    }
+}

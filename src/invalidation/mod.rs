@@ -1,0 +1,4 @@
+//! WHAT IS NO LONGER TRUE?
+
+pub mod journal;
+pub mod selector;

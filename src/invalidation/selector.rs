@@ -1,0 +1,49 @@
+//! What does an invalidation name? Records, and the bodies of `POST /invalidate` that ask for them.
+//!
+//! Pure: it never looks at what is stored and never applies anything.
+
+use std::sync::Arc;
+
+use crate::clock::UnixMillis;
+
+/// A path or prefix, of one host or of all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Lower case, without a default port; `None`: every host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Arc<str>>,
+    /// Normalised, without query and fragment.
+    pub path: Arc<str>,
+}
+
+/// One invalidation, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Record {
+    /// When it was made.
+    pub at: UnixMillis,
+    /// Chosen by the client, for safe retries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Arc<str>>,
+    /// Pages by their path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<Target>,
+    /// Pages at and below a path, by segments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<Target>,
+    /// Pages that carry a tag (of `host`, if that is given).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Arc<str>>,
+    /// Every page (of `host`, if that is given).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Narrows `tags` and `all` to one host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Arc<str>>,
+    /// The old page may be served until the new one has been fetched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub soft: bool,
+    /// In the caller's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+}

@@ -1,0 +1,1 @@
+//! MAY WE? Pure: no I/O, no clock, no async.

@@ -1,0 +1,111 @@
+//! WHERE? Keeping pages beyond memory: the trait, its contract, and the implementations.
+//!
+//! A store never decides whether a page may be served: whatever it returns is judged by `invalidation` again. So losing
+//! an object is a miss, never an error, and deleting objects is housekeeping.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::page::{JournalId, ObjectName, Page, PageHead, PathId, Sequence, Variants};
+
+/// What lies under a name.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A page.
+    Page(Arc<Page>),
+    /// A signpost: the pages of this name differ by request fields (`Vary`).
+    Variants(Arc<Variants>),
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Where it lies.
+    pub name: ObjectName,
+    /// What it is, without its body.
+    pub head: PageHead,
+    /// Bytes of the body.
+    pub body_bytes: u64,
+}
+
+/// A part of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// In the order of their names.
+    pub pages: Vec<Listed>,
+    /// Where the next part goes on; `None`: this was the last.
+    pub next: Option<ObjectName>,
+}
+
+/// How full a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Objects.
+    pub objects: u64,
+    /// Bytes they take.
+    pub bytes: u64,
+    /// Bytes they may take; `None`: no bound of its own.
+    pub limit_bytes: Option<u64>,
+    /// False while the store is still counting.
+    pub exact: bool,
+}
+
+/// Why a store could not do it. The message says what and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{store} store: cannot {action}: {source}")]
+pub struct StoreError {
+    /// Its [`Store::kind`].
+    pub store: &'static str,
+    /// In the caller's words: "write the page of /blog/".
+    pub action: String,
+    /// What the system said.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// A place where pages are kept. Its contract is `store::contract`, which every implementation passes.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// `filesystem`, `memory`, `s3`: the word in `Cache-Status: detail=`, logs and metrics.
+    fn kind(&self) -> &'static str;
+
+    /// What lies under the name; a torn or foreign object is `None` and a warning.
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    async fn get(&self, name: &ObjectName) -> Result<Option<Object>, StoreError>;
+
+    /// Keeps the object under the name, whole or not at all; the last writer wins.
+    ///
+    /// # Errors
+    /// It was not kept; what lay there before still does.
+    async fn put(&self, name: &ObjectName, object: &Object) -> Result<(), StoreError>;
+
+    /// Housekeeping: removes what lies under the path and can never be valid again, that is, what is older than `before` or of
+    /// another journal. Returns how many objects went.
+    ///
+    /// # Errors
+    /// Some may be left.
+    async fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, StoreError>;
+
+    /// How many pages lie under the path; `None` where that would cost a request of its own.
+    async fn count(&self, path: &PathId) -> Option<u64>;
+
+    /// At most `limit` pages whose path starts with `prefix`, from `after` on. A call looks at a bounded number of objects and may
+    /// return fewer than `limit` and still name a `next`.
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    async fn list(&self, prefix: &str, after: Option<&ObjectName>, limit: usize) -> Result<Listing, StoreError>;
+
+    /// Ready for work?
+    ///
+    /// # Errors
+    /// It is not, and why.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// How full it is.
+    fn usage(&self) -> Usage;
+}
