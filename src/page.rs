@@ -12,6 +12,33 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::clock::UnixMillis;
 
+/// Forty hexadecimal digits, wherever it is shown or parsed.
+macro_rules! hexadecimal {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = hex::FromHexError;
+
+            fn from_str(digits: &str) -> Result<Self, Self::Err> {
+                let mut bytes = [0; 20];
+                hex::decode_to_slice(digits, &mut bytes)?;
+                Ok($name(bytes))
+            }
+        }
+    };
+}
+
 /// The number of an invalidation record in its journal: 1, 2, 3, ...; 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -38,9 +65,13 @@ impl fmt::Display for JournalId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(pub [u8; 20]);
 
+hexadecimal!(PathId);
+
 /// The sha1 of all that selects one page: method, host, normalised path and variant.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub [u8; 20]);
+
+hexadecimal!(Key);
 
 /// Where a page lies in a store: `<sha1 of path>/<METHOD>-<sha1 of the variant>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,4 +147,8 @@ pub struct Variants {
     pub host: Arc<str>,
     /// The normalised path.
     pub path: Arc<str>,
+    /// As in [`PageHead`], of the variant kept last: lets housekeeping remove a signpost with its pages.
+    pub as_of: Sequence,
+    /// The journal that `as_of` counts in.
+    pub journal: JournalId,
 }
