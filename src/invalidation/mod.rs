@@ -1,4 +1,369 @@
 //! WHAT IS NO LONGER TRUE?
+//!
+//! # The promise
+//!
+//! > When `POST /invalidate` has answered 200, every request that starts afterwards gets a page that the origin began to render after the
+//! > invalidation was made, or goes to the origin.
+//!
+//! # How it is kept
+//!
+//! Invalidations form one totally ordered [journal](journal): records 1, 2, 3, ... A page carries `as_of`: the newest record that had been
+//! applied when its fetch from the origin *began*. The [index](index) knows, for each path, prefix and tag, the newest record that named it.
+//!
+//! > A page is valid if and only if no record newer than its `as_of` matches it.
+//!
+//! Nothing has to be found and deleted. A page that was being rendered, waited for or written while the invalidation came carries an old `as_of`,
+//! so it is dead on arrival wherever it turns up:
+//!
+//! - **a fill in flight**: its `as_of` was taken before the request was sent, so whatever it brings is older than the record;
+//! - **a follower** joins a flight only if the flight's `as_of` is still valid for it when it joins ([`crate::proxy`]);
+//! - **a late writer** writes an object that every reader judges by its own `as_of`;
+//! - **a restart**: the record is durable before it is applied, and applied before the POST is answered.
+//!
+//! A page names its journal too. A lost or damaged journal is replaced by a new one with another identity: then no page is valid any more.
+//!
+//! # What it costs
+//!
+//! A hit costs one comparison: the page's `validated_to` against the index's generation, which changes with every change of the index. Only where
+//! they differ is the index looked up, once, and `validated_to` moved to the generation read *before* the look-up. Applying a record changes the
+//! index first and the generation last, so a page is never marked as valid at a generation whose records were not asked.
+//!
+//! This module never fetches, never stores, and never deletes a page.
 
+pub mod index;
 pub mod journal;
 pub mod selector;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{mpsc, oneshot};
+
+use self::index::{Index, Newest, Subject};
+use self::journal::{Journal, Recovered};
+use self::selector::Record;
+use crate::clock::UnixMillis;
+use crate::page::{JournalId, Page, Sequence};
+
+/// Invalidations that may wait for the journal at the same time; a further one is answered 503.
+const WAITING_MAX: usize = 10_000;
+/// Records that go into the journal in one write.
+const BATCH_MAX: usize = 1_000;
+/// Records remembered for `GET /invalidations`.
+const RECENT_MAX: usize = 1_000;
+/// How long a client-chosen id is remembered.
+const ID_MEMORY_MILLIS: u64 = 48 * 3600 * 1000;
+/// Ids remembered at most; the oldest go first.
+const IDS_MAX: usize = 500_000;
+/// Bytes of journal after which it is folded into a snapshot.
+const FOLD_BYTES: u64 = 32 << 20;
+
+/// May a page be served?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No record newer than it names it.
+    Valid,
+    /// A newer soft record names it: it may be served while a newer one is fetched.
+    Soft,
+    /// A newer record names it, or it belongs to another journal.
+    Invalid,
+}
+
+/// Why an invalidation was not made. Nothing is claimed; the caller may try again with the same id.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotDurable {
+    /// Too many wait for the journal.
+    #[error("{WAITING_MAX} invalidations wait for the journal already")]
+    Busy,
+    /// The journal could not write.
+    #[error("{0}")]
+    Journal(Arc<str>),
+    /// The server is going down.
+    #[error("the server is shutting down")]
+    Stopped,
+}
+
+/// The journal applied: what every look-up asks and every invalidation goes through.
+#[derive(Debug)]
+pub struct Invalidations {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Waiting>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    journal: Arc<dyn Journal>,
+    journal_id: JournalId,
+    index: RwLock<Index>,
+    /// The newest record in the index.
+    applied: AtomicU64,
+    /// Changes with every change of the index, after it; starts at 1, so that a page's 0 means "never looked".
+    generation: AtomicU64,
+    past: Mutex<Past>,
+}
+
+/// What is remembered of records beyond the index.
+#[derive(Debug, Default)]
+struct Past {
+    recent: VecDeque<(Sequence, Arc<Record>)>,
+    by_id: HashMap<Arc<str>, Sequence>,
+    ids: VecDeque<(UnixMillis, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    record: Arc<Record>,
+    answer: oneshot::Sender<Result<Sequence, NotDurable>>,
+}
+
+impl Invalidations {
+    /// Applies what the journal holds and starts the task that writes to it.
+    #[must_use]
+    pub fn start(journal: Arc<dyn Journal>, recovered: Recovered) -> Self {
+        let shared = Shared::recover(journal, recovered);
+        let shared = Arc::new(shared);
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(commit(Arc::clone(&shared), waiting));
+        Invalidations { shared, queue }
+    }
+
+    /// Makes the record durable, applies it, and returns its sequence; a record whose id is known takes no new one.
+    /// When this returns, no look-up on this node finds a page that the record kills.
+    ///
+    /// # Errors
+    /// [`NotDurable`]: nothing may be claimed.
+    pub async fn submit(&self, record: Record) -> Result<Sequence, NotDurable> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { record: Arc::new(record), answer };
+        self.queue.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotDurable::Busy,
+            mpsc::error::TrySendError::Closed(_) => NotDurable::Stopped,
+        })?;
+        answered.await.unwrap_or(Err(NotDurable::Stopped))
+    }
+
+    /// May this page be served? One comparison for a page that was looked up since the last invalidation.
+    pub fn judge(&self, page: &Page) -> Verdict {
+        let generation = self.shared.generation.load(Ordering::Acquire);
+        if page.validated_to.load(Ordering::Relaxed) == generation {
+            return Verdict::Valid;
+        }
+        let verdict = self.look_up(page);
+        if verdict == Verdict::Valid {
+            page.validated_to.store(generation, Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    /// Kills what the record names on this node although it could not be made durable: pages of it are valid again only when their fetch began
+    /// after the next durable record. For a change that has happened already, such as a POST through the proxy.
+    pub fn distrust(&self, record: &Record) {
+        let mut index = self.shared.index.write();
+        // Read under the lock: every fetch that began before now carries at most this number.
+        let applied = self.shared.applied.load(Ordering::Acquire);
+        index.apply(Sequence(applied + 1), record);
+        drop(index);
+        self.shared.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn look_up(&self, page: &Page) -> Verdict {
+        if page.head.journal != self.shared.journal_id {
+            return Verdict::Invalid;
+        }
+        let newest = self.newest(&Subject::of(page));
+        if newest.hard > page.head.as_of {
+            Verdict::Invalid
+        } else if newest.soft > page.head.as_of {
+            Verdict::Soft
+        } else {
+            Verdict::Valid
+        }
+    }
+
+    /// The newest records that name the subject.
+    #[must_use]
+    pub fn newest(&self, subject: &Subject<'_>) -> Newest {
+        self.shared.index.read().newest(subject)
+    }
+
+    /// The newest record that every look-up takes into account: the `as_of` of a fetch that begins now.
+    #[must_use]
+    pub fn applied(&self) -> Sequence {
+        Sequence(self.shared.applied.load(Ordering::Acquire))
+    }
+
+    /// The journal's identity.
+    #[must_use]
+    pub fn journal_id(&self) -> &JournalId {
+        &self.shared.journal_id
+    }
+
+    /// The newest records, newest first.
+    #[must_use]
+    pub fn recent(&self, limit: usize) -> Vec<(Sequence, Arc<Record>)> {
+        self.shared.past.lock().recent.iter().rev().take(limit).cloned().collect()
+    }
+
+    /// How many names the index knows.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.shared.index.read().len()
+    }
+}
+
+impl Shared {
+    fn recover(journal: Arc<dyn Journal>, recovered: Recovered) -> Self {
+        let mut past = Past::default();
+        let mut index = Index::default();
+        let mut applied = Sequence(0);
+        if let Some((sequence, bytes)) = recovered.snapshot {
+            applied = sequence;
+            match Index::from_bytes(&bytes).and_then(|(index, rest)| Some((index, Past::ids_from_bytes(rest)?))) {
+                Some((folded, ids)) => {
+                    index = folded;
+                    ids.into_iter().for_each(|(at, id, sequence)| past.remember_id(at, id, sequence));
+                }
+                None => {
+                    tracing::error!(%sequence, "the journal's snapshot cannot be read: every page up to it is invalid");
+                    index.apply(sequence, &Record::everything(UnixMillis(0)));
+                }
+            }
+        }
+        for (sequence, record) in recovered.records {
+            index.apply(sequence, &record);
+            past.remember(sequence, &record);
+            applied = applied.max(sequence);
+        }
+        Shared {
+            journal_id: journal.id(),
+            journal,
+            index: RwLock::new(index),
+            applied: AtomicU64::new(applied.0),
+            generation: AtomicU64::new(1),
+            past: Mutex::new(past),
+        }
+    }
+
+    /// The index first, `applied` and the generation last: see the module's documentation.
+    fn apply(&self, batch: &[(Sequence, Arc<Record>)]) {
+        let mut index = self.index.write();
+        for (sequence, record) in batch {
+            index.apply(*sequence, record);
+        }
+        drop(index);
+        if let Some((newest, _)) = batch.last() {
+            self.applied.store(newest.0, Ordering::Release);
+        }
+        self.generation.fetch_add(1, Ordering::Release);
+        let mut past = self.past.lock();
+        batch.iter().for_each(|(sequence, record)| past.remember(*sequence, record));
+    }
+
+    async fn fold(&self) {
+        let sequence = Sequence(self.applied.load(Ordering::Acquire));
+        let mut bytes = self.index.read().to_bytes();
+        self.past.lock().ids_to_bytes(&mut bytes);
+        match self.journal.fold(sequence, bytes).await {
+            Ok(()) => tracing::info!(%sequence, "journal folded into a snapshot"),
+            Err(error) => tracing::warn!(%error, "the journal could not be folded; it goes on growing"),
+        }
+    }
+}
+
+/// Writes what waits, as one batch (group commit), applies it, and only then answers.
+async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>) {
+    let mut waiting = Vec::new();
+    while queue.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+        let batch = Batch::gather(&shared, waiting.drain(..));
+        if batch.records.is_empty() {
+            continue;
+        }
+        let result = match shared.journal.append(&batch.records).await {
+            Ok(last) => Ok(last.0 - batch.records.len() as u64),
+            Err(error) => {
+                tracing::error!(%error, records = batch.records.len(), "invalidations could not be made durable");
+                Err(NotDurable::Journal(error.to_string().into()))
+            }
+        };
+        if let Ok(before) = result {
+            let numbered = batch.records.iter().zip(before + 1..).map(|(record, n)| (Sequence(n), Arc::clone(record)));
+            shared.apply(&numbered.collect::<Vec<_>>());
+        }
+        batch.answer(&result);
+        if shared.journal.tail_bytes() > FOLD_BYTES {
+            shared.fold().await;
+        }
+    }
+}
+
+/// What goes into the journal in one write: records whose id is new, and who waits for which of them.
+struct Batch {
+    records: Vec<Arc<Record>>,
+    answers: Vec<(usize, oneshot::Sender<Result<Sequence, NotDurable>>)>,
+}
+
+impl Batch {
+    fn gather(shared: &Shared, waiting: impl Iterator<Item = Waiting>) -> Self {
+        let mut batch = Batch { records: Vec::new(), answers: Vec::new() };
+        let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
+        let past = shared.past.lock();
+        for Waiting { record, answer } in waiting {
+            if let Some(id) = &record.id {
+                if let Some(sequence) = past.by_id.get(id) {
+                    // The asker may be gone: then nobody needs to know.
+                    let _ = answer.send(Ok(*sequence));
+                    continue;
+                }
+                if let Some(position) = positions.get(id) {
+                    batch.answers.push((*position, answer));
+                    continue;
+                }
+                positions.insert(Arc::clone(id), batch.records.len());
+            }
+            batch.answers.push((batch.records.len(), answer));
+            batch.records.push(record);
+        }
+        batch
+    }
+
+    fn answer(self, before: &Result<u64, NotDurable>) {
+        for (position, answer) in self.answers {
+            let sequence = before.clone().map(|before| Sequence(before + 1 + position as u64));
+            let _ = answer.send(sequence);
+        }
+    }
+}
+
+impl Past {
+    fn remember(&mut self, sequence: Sequence, record: &Arc<Record>) {
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((sequence, Arc::clone(record)));
+        if let Some(id) = &record.id {
+            self.remember_id(record.at, Arc::clone(id), sequence);
+        }
+    }
+
+    fn remember_id(&mut self, at: UnixMillis, id: Arc<str>, sequence: Sequence) {
+        while let Some((oldest, _)) = self.ids.front()
+            && (self.ids.len() >= IDS_MAX || at.0.saturating_sub(oldest.0) > ID_MEMORY_MILLIS)
+        {
+            let (_, id) = self.ids.pop_front().expect("there is a front");
+            self.by_id.remove(&id);
+        }
+        self.by_id.insert(Arc::clone(&id), sequence);
+        self.ids.push_back((at, id));
+    }
+
+    fn ids_to_bytes(&self, bytes: &mut Vec<u8>) {
+        let ids: Vec<_> = self.ids.iter().filter_map(|(at, id)| Some((at, id, self.by_id.get(id)?))).collect();
+        serde_json::to_writer(bytes, &ids).expect("numbers and strings are JSON, and a Vec takes every byte");
+    }
+
+    fn ids_from_bytes(bytes: &[u8]) -> Option<Vec<(UnixMillis, Arc<str>, Sequence)>> {
+        serde_json::from_slice(bytes).ok()
+    }
+}

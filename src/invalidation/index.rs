@@ -1,0 +1,353 @@
+//! Which record named this page last? Pure: no I/O, no clock, no locks.
+//!
+//! One number is kept for each path, prefix, tag and host that was ever named: the newest record that did. Keys are 64 bits of a sha1,
+//! so a path costs some twenty bytes whatever its length. Two names that share a key invalidate each other's pages: too often,
+//! never too seldom. The index says nothing about what is stored.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use sha1::{Digest, Sha1};
+
+use super::selector::{Record, Target};
+use crate::page::{Page, PathId, Sequence};
+use crate::policy::path;
+
+/// Names kept at most. Beyond that the index forgets them all and calls every older page invalid: one refill of the cache instead of
+/// memory without end. Twenty million names take about 700 MB.
+const NAMES_MAX: usize = 20_000_000;
+
+/// What a page or a request is, as far as invalidations can name it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Lower case, without a default port.
+    pub host: &'a str,
+    /// Normalised.
+    pub path: &'a str,
+    /// [`path::path_id`] of `path`.
+    pub path_id: &'a PathId,
+    /// Known once the response's head has arrived; empty before.
+    pub tags: &'a [std::sync::Arc<str>],
+}
+
+impl<'a> Subject<'a> {
+    /// The subject that a page is.
+    #[must_use]
+    pub fn of(page: &'a Page) -> Self {
+        Subject { host: &page.head.host, path: &page.head.path, path_id: &page.path_id, tags: &page.head.tags }
+    }
+}
+
+/// The newest records that name a subject; 0 where none does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// Pages older than this must not be served.
+    pub hard: Sequence,
+    /// Pages older than this may be served while a newer one is fetched.
+    pub soft: Sequence,
+}
+
+/// From names to the newest record that named them.
+#[derive(Debug, Default)]
+pub struct Index {
+    hard: Names,
+    soft: Names,
+}
+
+impl Index {
+    /// Takes a record into account. Records may come in any order and more than once.
+    pub fn apply(&mut self, sequence: Sequence, record: &Record) {
+        let names = if record.soft { &mut self.soft } else { &mut self.hard };
+        names.apply(sequence, record);
+        if names.len() > NAMES_MAX {
+            *names = Names { all: sequence.0.max(names.newest), newest: names.newest, ..Names::default() };
+        }
+    }
+
+    /// The newest records that name the subject: a few look-ups, whatever the number of names and pages.
+    #[must_use]
+    pub fn newest(&self, subject: &Subject<'_>) -> Newest {
+        Newest { hard: Sequence(self.hard.newest_of(subject)), soft: Sequence(self.soft.newest_of(subject)) }
+    }
+
+    /// How many names it knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hard.len() + self.soft.len()
+    }
+
+    /// True before the first record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hard.newest == 0 && self.soft.newest == 0
+    }
+
+    /// The index as bytes, for the journal's snapshot.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16 + 16 * self.len());
+        self.hard.write(&mut bytes);
+        self.soft.write(&mut bytes);
+        bytes
+    }
+
+    /// The index that [`Index::to_bytes`] wrote, and what follows it; `None` if these bytes are no such thing.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (hard, rest) = Names::read(bytes)?;
+        let (soft, rest) = Names::read(rest)?;
+        Some((Index { hard, soft }, rest))
+    }
+}
+
+/// The kinds of names, mixed into their keys.
+#[derive(Clone, Copy)]
+enum Kind {
+    Path = 1,
+    Prefix = 2,
+    Tag = 3,
+    Host = 4,
+}
+
+/// One set of names. Hosts stand inside the key of what they narrow.
+#[derive(Debug, Default)]
+struct Names {
+    all: u64,
+    newest: u64,
+    /// Which kinds occur: look-ups of the others are left out.
+    kinds: u8,
+    /// Whether any name is narrowed to a host.
+    narrowed: bool,
+    newest_by_key: HashMap<u64, u64, BuildHasherDefault<AlreadyHashed>>,
+}
+
+impl Names {
+    fn len(&self) -> usize {
+        self.newest_by_key.len()
+    }
+
+    fn apply(&mut self, sequence: Sequence, record: &Record) {
+        self.newest = self.newest.max(sequence.0);
+        let host = record.host.as_deref();
+        for Target { host, path } in &record.paths {
+            self.note(sequence, Kind::Path, host.as_deref(), &path::path_id(path).0);
+        }
+        for Target { host, path } in &record.prefixes {
+            self.note(sequence, Kind::Prefix, host.as_deref(), &path::prefix_identity(path));
+        }
+        for tag in &record.tags {
+            self.note(sequence, Kind::Tag, host, tag.as_bytes());
+        }
+        match (record.all, host) {
+            (true, None) => self.all = self.all.max(sequence.0),
+            (true, Some(host)) => self.note(sequence, Kind::Host, Some(host), b""),
+            (false, _) => {}
+        }
+    }
+
+    fn note(&mut self, sequence: Sequence, kind: Kind, host: Option<&str>, name: &[u8]) {
+        self.kinds |= 1 << kind as u8;
+        self.narrowed |= host.is_some();
+        let newest = self.newest_by_key.entry(key(kind, host, name)).or_default();
+        *newest = (*newest).max(sequence.0);
+    }
+
+    fn newest_of(&self, subject: &Subject<'_>) -> u64 {
+        if self.newest_by_key.is_empty() {
+            return self.all;
+        }
+        let mut newest = self.all.max(self.look(Kind::Path, subject.host, &subject.path_id.0));
+        newest = newest.max(self.look(Kind::Host, subject.host, b""));
+        for tag in subject.tags {
+            newest = newest.max(self.look(Kind::Tag, subject.host, tag.as_bytes()));
+        }
+        if self.has(Kind::Prefix) {
+            for ancestor in path::ancestors(&path::identity(subject.path)) {
+                newest = newest.max(self.look(Kind::Prefix, subject.host, ancestor));
+            }
+        }
+        newest
+    }
+
+    fn has(&self, kind: Kind) -> bool {
+        self.kinds & (1 << kind as u8) != 0
+    }
+
+    fn look(&self, kind: Kind, host: &str, name: &[u8]) -> u64 {
+        if !self.has(kind) {
+            return 0;
+        }
+        let find = |host| self.newest_by_key.get(&key(kind, host, name)).copied().unwrap_or(0);
+        let any_host = find(None);
+        if self.narrowed { any_host.max(find(Some(host))) } else { any_host }
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        for number in [self.all, self.newest, u64::from(self.kinds), u64::from(self.narrowed), self.len() as u64] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for (key, newest) in &self.newest_by_key {
+            bytes.extend_from_slice(&key.to_le_bytes());
+            bytes.extend_from_slice(&newest.to_le_bytes());
+        }
+    }
+
+    fn read(mut bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut names = Names {
+            all: read_u64(&mut bytes)?,
+            newest: read_u64(&mut bytes)?,
+            kinds: u8::try_from(read_u64(&mut bytes)?).ok()?,
+            narrowed: read_u64(&mut bytes)? != 0,
+            newest_by_key: HashMap::default(),
+        };
+        let count = usize::try_from(read_u64(&mut bytes)?).ok()?;
+        if count > bytes.len() / 16 {
+            return None;
+        }
+        names.newest_by_key.reserve(count);
+        for _ in 0..count {
+            let key = read_u64(&mut bytes)?;
+            names.newest_by_key.insert(key, read_u64(&mut bytes)?);
+        }
+        Some((names, bytes))
+    }
+}
+
+fn read_u64(bytes: &mut &[u8]) -> Option<u64> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    *bytes = rest;
+    Some(u64::from_le_bytes(*number))
+}
+
+/// Stable across restarts and releases: snapshots hold these keys.
+fn key(kind: Kind, host: Option<&str>, name: &[u8]) -> u64 {
+    let mut sha1 = Sha1::new();
+    sha1.update([kind as u8, u8::from(host.is_some())]);
+    sha1.update(host.unwrap_or_default());
+    sha1.update([0]);
+    sha1.update(name);
+    let digest: [u8; 20] = sha1.finalize().into();
+    u64::from_le_bytes(*digest.first_chunk().expect("a sha1 has twenty bytes"))
+}
+
+/// The keys are hashes already.
+#[derive(Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are u64");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::UnixMillis;
+
+    fn record() -> Record {
+        Record {
+            at: UnixMillis(0),
+            id: None,
+            paths: vec![],
+            prefixes: vec![],
+            tags: vec![],
+            all: false,
+            host: None,
+            soft: false,
+            reason: None,
+        }
+    }
+
+    fn target(host: Option<&str>, path: &str) -> Target {
+        Target { host: host.map(Arc::from), path: path.into() }
+    }
+
+    fn newest(index: &Index, host: &str, path: &str, tags: &[&str]) -> u64 {
+        let tags: Vec<Arc<str>> = tags.iter().map(|tag| Arc::from(*tag)).collect();
+        let path_id = path::path_id(path);
+        let restored = Index::from_bytes(&index.to_bytes()).unwrap().0;
+        let subject = Subject { host, path, path_id: &path_id, tags: &tags };
+        assert_eq!(restored.newest(&subject), index.newest(&subject), "a snapshot says the same");
+        index.newest(&subject).hard.0
+    }
+
+    #[test]
+    fn a_path_names_itself_on_every_host() {
+        let mut index = Index::default();
+        index.apply(Sequence(3), &Record { paths: vec![target(None, "/blog/")], ..record() });
+        assert_eq!(newest(&index, "a", "/blog/", &[]), 3);
+        assert_eq!(newest(&index, "b", "/blog/", &[]), 3);
+        assert_eq!(newest(&index, "a", "/blog", &[]), 0);
+        assert_eq!(newest(&index, "a", "/blog/x", &[]), 0);
+    }
+
+    #[test]
+    fn a_path_of_a_host_spares_the_others() {
+        let mut index = Index::default();
+        index.apply(Sequence(3), &Record { paths: vec![target(Some("a"), "/blog/")], ..record() });
+        assert_eq!(newest(&index, "a", "/blog/", &[]), 3);
+        assert_eq!(newest(&index, "b", "/blog/", &[]), 0);
+    }
+
+    #[test]
+    fn a_prefix_goes_by_segments() {
+        let mut index = Index::default();
+        index.apply(Sequence(5), &Record { prefixes: vec![target(None, "/blog/")], ..record() });
+        for path in ["/blog", "/blog/", "/blog/a", "/blog/a/b/", "/%62log/a", "//blog/a"] {
+            assert_eq!(newest(&index, "a", path, &[]), 5, "{path}");
+        }
+        assert_eq!(newest(&index, "a", "/blogger", &[]), 0);
+        index.apply(Sequence(6), &Record { prefixes: vec![target(None, "/")], ..record() });
+        assert_eq!(newest(&index, "a", "/blogger", &[]), 6);
+    }
+
+    #[test]
+    fn tags_hosts_and_all_reach_what_carries_them() {
+        let mut index = Index::default();
+        index.apply(Sequence(1), &Record { tags: vec!["t".into()], ..record() });
+        assert_eq!(newest(&index, "a", "/", &["s", "t"]), 1);
+        assert_eq!(newest(&index, "a", "/", &["s"]), 0);
+        index.apply(Sequence(2), &Record { tags: vec!["s".into()], host: Some("a".into()), ..record() });
+        assert_eq!(newest(&index, "a", "/", &["s"]), 2);
+        assert_eq!(newest(&index, "b", "/", &["s"]), 0);
+        index.apply(Sequence(3), &Record { all: true, host: Some("b".into()), ..record() });
+        assert_eq!(newest(&index, "b", "/", &[]), 3);
+        assert_eq!(newest(&index, "a", "/", &[]), 0);
+        index.apply(Sequence(4), &Record { all: true, ..record() });
+        assert_eq!(newest(&index, "a", "/", &[]), 4);
+    }
+
+    #[test]
+    fn an_older_record_never_takes_back_a_newer_one() {
+        let mut index = Index::default();
+        index.apply(Sequence(9), &Record { paths: vec![target(None, "/")], ..record() });
+        index.apply(Sequence(4), &Record { paths: vec![target(None, "/")], ..record() });
+        assert_eq!(newest(&index, "a", "/", &[]), 9);
+    }
+
+    #[test]
+    fn soft_and_hard_are_told_apart() {
+        let mut index = Index::default();
+        index.apply(Sequence(2), &Record { paths: vec![target(None, "/")], soft: true, ..record() });
+        let path_id = path::path_id("/");
+        let subject = Subject { host: "a", path: "/", path_id: &path_id, tags: &[] };
+        assert_eq!(index.newest(&subject), Newest { hard: Sequence(0), soft: Sequence(2) });
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        assert!(Index::from_bytes(b"").is_none());
+        assert!(Index::from_bytes(&[255; 80]).is_none());
+    }
+}

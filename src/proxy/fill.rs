@@ -1,0 +1,427 @@
+//! The trip itself: to the store, to the origin, and back with a page. A task of its own, so that no visitor who leaves ends it.
+//!
+//! A page is kept only if no record newer than its `as_of` names it when its body is complete; whatever slips through between that look and the
+//! write is judged again by every reader.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use sha1::{Digest, Sha1};
+use tokio::sync::oneshot;
+
+use super::body::BoxError;
+use super::flight::{Arrival, Flight, Head};
+use super::handler::Handler;
+use super::origin::{IncomingBody, OriginError};
+use super::visit::Visit;
+use crate::clock::UnixMillis;
+use crate::config::UnkeyedHeaders;
+use crate::invalidation::Verdict;
+use crate::invalidation::index::Subject;
+use crate::page::{Key, ObjectName, Page, PageHead, PathId, Sequence, Variants};
+use crate::policy::admission::{self, Admitted};
+use crate::policy::fields::{self, Told};
+use crate::policy::reason::Reason;
+use crate::policy::rules::Target;
+use crate::policy::{key, vary};
+use crate::store::Object;
+
+/// What the trip is for: everything of the request that it needs, owned.
+pub(super) struct Errand {
+    method: Method,
+    https: bool,
+    host: Arc<str>,
+    path: Arc<str>,
+    query: Option<Arc<str>>,
+    path_id: PathId,
+    /// The key before `Vary` has its say.
+    base: Key,
+    /// The key of the flight.
+    place: Key,
+    /// The fields that are known to select the page.
+    fields: Vec<HeaderName>,
+    /// The visitor's fields, for `Vary`.
+    client: HeaderMap,
+    /// The fields for the origin.
+    outgoing: HeaderMap,
+    /// Where the page may lie in the store, in the order to look, and the fields that are known to have led there; empty: do not look.
+    names: Vec<(ObjectName, Vec<HeaderName>)>,
+}
+
+impl Errand {
+    pub(super) fn new(
+        handler: &Handler,
+        visit: &Visit<'_>,
+        target: &Target<'_>,
+        place: Key,
+        fields: Vec<HeaderName>,
+        path_id: PathId,
+        look: bool,
+    ) -> Self {
+        let client = visit.parts.headers.clone();
+        let only = match handler.rules.unkeyed_headers() {
+            UnkeyedHeaders::Forward => None,
+            UnkeyedHeaders::Drop => Some(handler.rules.key_headers()),
+        };
+        let told = Told { host: &visit.host, https: visit.https, client: None };
+        let mut outgoing = fields::for_fill(&client, &told, only);
+        outgoing.insert(HOST, handler.host_for_origin(&visit.host));
+        let mut names = Vec::new();
+        if look {
+            if target.method == Method::HEAD {
+                let base = handler.rules.as_get(target, &client).key;
+                let fields = handler.memory.signpost(&base).map(|signpost| signpost.fields.clone()).unwrap_or_default();
+                let key = if fields.is_empty() { base } else { key::variant(&base, &fields, &client) };
+                names.push((ObjectName { path: path_id, method: Method::GET, key }, fields));
+            }
+            names.push((ObjectName { path: path_id, method: target.method.clone(), key: place }, fields.clone()));
+        }
+        Errand {
+            method: target.method.clone(),
+            https: visit.https,
+            host: target.host.into(),
+            path: target.path.as_ref().into(),
+            query: target.query.as_deref().map(Arc::from),
+            path_id,
+            base: target.key,
+            place,
+            fields,
+            client,
+            outgoing,
+            names,
+        }
+    }
+
+    fn request(&self) -> Request<super::origin::OutgoingBody> {
+        let target = match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_string(),
+        };
+        let mut request = Request::new(http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::try_from(target).expect("a normalised path and a parsed query are a target");
+        *request.headers_mut() = self.outgoing.clone();
+        request
+    }
+
+    fn subject<'a>(&'a self, tags: &'a [Arc<str>]) -> Subject<'a> {
+        Subject { host: &self.host, path: &self.path, path_id: &self.path_id, tags }
+    }
+
+    fn name(&self, key: Key) -> ObjectName {
+        ObjectName { path: self.path_id, method: self.method.clone(), key }
+    }
+}
+
+/// Whatever ends the task early, a panic included, those on board learn it and the flight leaves the board.
+struct Landing {
+    handler: Arc<Handler>,
+    flight: Arc<Flight>,
+    place: Key,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.flight.abandon();
+        self.handler.flights.remove(&self.place, &self.flight);
+    }
+}
+
+/// Flies: looks into the store, then asks the origin. `handoff` gets a response that cannot be shared.
+pub(super) async fn fly(
+    handler: Arc<Handler>,
+    flight: Arc<Flight>,
+    errand: Errand,
+    handoff: oneshot::Sender<Response<IncomingBody>>,
+) {
+    let landing = Landing { handler, flight, place: errand.place };
+    let (handler, flight) = (&landing.handler, &landing.flight);
+    if let Some(arrival) = handler.look_in_store(&errand).await {
+        flight.arrive(arrival);
+        return;
+    }
+    let as_of = flight.begin_fetch(&handler.invalidations);
+    let started = tokio::time::Instant::now();
+    let response = match handler.fetch(&errand).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::warn!(method = %errand.method, path = &*errand.path, %error, "not fetched");
+            flight.arrive(Arrival::Failed(error.reason()));
+            return;
+        }
+    };
+    handler.metrics.origin_seconds.observe(started.elapsed().as_secs_f64());
+    let now = handler.clock.now();
+    let judged = admission::judge_head(&handler.rules, &errand.method, response.status(), response.headers(), now)
+        .and_then(|admitted| handler.place_variant(&errand, admitted, as_of));
+    match judged {
+        Ok(kept) => {
+            handler.uncacheable.remove(&errand.place);
+            handler.keep(flight, &errand, kept, as_of, now, response).await;
+        }
+        Err(reason) => {
+            handler.note_refused(&errand, reason);
+            flight.arrive(Arrival::Alone(reason));
+            // The leader may have left: then nobody wants it.
+            let _ = handoff.send(response);
+        }
+    }
+}
+
+/// An admitted response with its final place.
+struct Kept {
+    admitted: Admitted,
+    key: Key,
+    /// The fields that select it, those of earlier responses included.
+    fields: Vec<HeaderName>,
+    signpost: Option<Arc<Variants>>,
+}
+
+impl Handler {
+    async fn look_in_store(&self, errand: &Errand) -> Option<Arrival> {
+        for (name, fields) in &errand.names {
+            let object = match self.store.get(name).await {
+                Ok(Some(object)) => object,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.note_store_failure(&error);
+                    return None;
+                }
+            };
+            match object {
+                Object::Page(page) => {
+                    if self.is_fresh(&page) && self.invalidations.judge(&page) == Verdict::Valid {
+                        tracing::debug!(method = %name.method, path = &*errand.path, key = %name.key, "found in the store");
+                        self.memory.insert(name.key, Arc::clone(&page));
+                        return Some(Arrival::Stored(page, self.store.kind()));
+                    }
+                }
+                Object::Variants(variants) => {
+                    // If it names what led here, the page itself is not there.
+                    if variants.fields != *fields {
+                        self.memory.insert_signpost(name.key, variants);
+                        return Some(Arrival::Signpost);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// A request without a body may be sent again when a pooled connection broke off without an answer (RFC 9110, section 9.2.2).
+    async fn fetch(&self, errand: &Errand) -> Result<Response<IncomingBody>, OriginError> {
+        match self.origin.send(errand.request()).await {
+            Err(OriginError::Broken(error)) => {
+                tracing::debug!(path = &*errand.path, error, "the connection broke off: asking again");
+                self.origin.send(errand.request()).await
+            }
+            result => result,
+        }
+    }
+
+    /// Finds the key of an admitted response, and puts up the signpost if it varies.
+    fn place_variant(&self, errand: &Errand, admitted: Admitted, as_of: Sequence) -> Result<Kept, Reason> {
+        let fields = vary::union(admitted.vary.clone(), &errand.fields);
+        if fields.is_empty() {
+            return Ok(Kept { admitted, key: errand.base, fields, signpost: None });
+        }
+        let key = key::variant(&errand.base, &fields, &errand.client);
+        let mut known = match self.memory.signpost(&errand.base) {
+            Some(signpost) if signpost.fields == fields => signpost.known.clone(),
+            _ => Vec::new(),
+        };
+        if !known.contains(&key) {
+            if known.len() >= self.settings.max_variants {
+                return Err(Reason::TooManyVariants);
+            }
+            known.push(key);
+        }
+        let signpost = Arc::new(Variants {
+            fields: fields.clone(),
+            known,
+            host: Arc::clone(&errand.host),
+            path: Arc::clone(&errand.path),
+            as_of,
+            journal: self.invalidations.journal_id().clone(),
+        });
+        // At once: whoever waits for another variant must find its own key.
+        self.memory.insert_signpost(errand.base, Arc::clone(&signpost));
+        Ok(Kept { admitted, key, fields, signpost: Some(signpost) })
+    }
+
+    async fn keep(
+        &self,
+        flight: &Arc<Flight>,
+        errand: &Errand,
+        kept: Kept,
+        as_of: Sequence,
+        now: UnixMillis,
+        response: Response<IncomingBody>,
+    ) {
+        let (parts, body) = response.into_parts();
+        let headers = kept_fields(parts.headers, parts.status, now);
+        flight.arrive(Arrival::Streaming(Arc::new(Head {
+            status: parts.status,
+            headers: headers.clone(),
+            as_of,
+            age_seconds: kept.admitted.age_seconds,
+            tags: kept.admitted.tags.clone(),
+            vary: kept.fields.clone(),
+            key: kept.key,
+        })));
+        let trailers = match self.receive(flight, &kept.admitted, &errand.method, body).await {
+            Ok(trailers) => trailers,
+            Err(reason) => {
+                self.note_refused(errand, reason);
+                return flight.crash(reason);
+            }
+        };
+        if flight.is_kept() {
+            let page = make_page(errand, &kept, parts.status, headers, as_of, now, self, flight.gather());
+            self.keep_page(errand, &kept, &Arc::new(page), flight, trailers).await;
+        } else {
+            flight.land(trailers);
+        }
+    }
+
+    /// Reads the body into the flight. What is too large goes on to its readers and is not kept.
+    async fn receive(
+        &self,
+        flight: &Flight,
+        admitted: &Admitted,
+        method: &Method,
+        mut body: IncomingBody,
+    ) -> Result<Option<HeaderMap>, Reason> {
+        let mut received = 0u64;
+        let mut trailers = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                tracing::debug!(%error, "body broke off");
+                Reason::CutShort
+            })?;
+            match frame.into_data() {
+                Ok(data) => {
+                    received += data.len() as u64;
+                    if !self.push(flight, data, received).await {
+                        return Err(Reason::TooLarge);
+                    }
+                }
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+        }
+        admission::judge_body(method, admitted.announced_bytes, received)?;
+        Ok(trailers)
+    }
+
+    async fn push(&self, flight: &Flight, data: Bytes, received: u64) -> bool {
+        let kib = u32::try_from(data.len().div_ceil(1024)).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.fill_memory).try_acquire_many_owned(kib).ok();
+        if flight.is_kept() && (received > self.settings.max_body || memory.is_none()) {
+            let reason = if memory.is_none() { Reason::FillMemory } else { Reason::TooLarge };
+            self.metrics.refused(reason.as_str()).inc();
+            flight.stop_keeping();
+        }
+        let memory = memory.filter(|_| flight.is_kept());
+        flight.push(data, memory).await
+    }
+
+    /// Memory first, then those on board, then the store: nobody waits for a write.
+    async fn keep_page(&self, errand: &Errand, kept: &Kept, page: &Arc<Page>, flight: &Flight, trailers: Option<HeaderMap>) {
+        if self.invalidations.newest(&errand.subject(&kept.admitted.tags)).hard > page.head.as_of {
+            self.note_refused(errand, Reason::Invalidated);
+            return flight.land(trailers);
+        }
+        self.memory.insert(kept.key, Arc::clone(page));
+        flight.land(trailers);
+        let Ok(_writing) = self.writes.try_acquire() else {
+            return self.note_store_failure(&"too many pages wait to be written");
+        };
+        let mut result = self.store.put(&errand.name(kept.key), &Object::Page(Arc::clone(page))).await;
+        if let (Ok(()), Some(signpost)) = (&result, &kept.signpost) {
+            result = self.store.put(&errand.name(errand.base), &Object::Variants(Arc::clone(signpost))).await;
+        }
+        match result {
+            Ok(()) => tracing::debug!(method = %errand.method, path = &*errand.path, key = %kept.key, "stored"),
+            Err(error) => self.note_store_failure(&error),
+        }
+    }
+
+    fn note_refused(&self, errand: &Errand, reason: Reason) {
+        tracing::debug!(method = %errand.method, path = &*errand.path, reason = reason.as_str(), "not kept");
+        self.metrics.refused(reason.as_str()).inc();
+        // What lies with the response will be so again; the rest is chance.
+        if !matches!(reason, Reason::Invalidated | Reason::CutShort | Reason::FillMemory) {
+            let until = self.clock.now().0 + u64::try_from(self.settings.uncacheable_for.as_millis()).unwrap_or(u64::MAX);
+            self.uncacheable.insert(errand.place, until);
+        }
+    }
+
+    pub(super) fn host_for_origin(&self, visited: &str) -> HeaderValue {
+        let host = if self.settings.preserve_host { visited } else { &self.settings.origin_authority };
+        HeaderValue::try_from(host).expect("a normalised host is a field value")
+    }
+}
+
+/// The response's fields as they are kept and sent.
+fn kept_fields(mut headers: HeaderMap, status: StatusCode, now: UnixMillis) -> HeaderMap {
+    fields::remove_hop_by_hop(&mut headers);
+    fields::remove_cache_fields(&mut headers);
+    headers.remove(AGE);
+    headers.remove(TRAILER);
+    fields::add_via(&mut headers);
+    if status == StatusCode::OK {
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
+    // RFC 9110, section 6.6.1: whoever keeps a response without Date adds it.
+    if !headers.contains_key(DATE) {
+        let date = httpdate::fmt_http_date(now.to_system_time());
+        headers.insert(DATE, HeaderValue::try_from(date).expect("a date is a field value"));
+    }
+    headers
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a page, each from elsewhere")]
+fn make_page(
+    errand: &Errand,
+    kept: &Kept,
+    status: StatusCode,
+    mut headers: HeaderMap,
+    as_of: Sequence,
+    now: UnixMillis,
+    handler: &Handler,
+    body: Bytes,
+) -> Page {
+    if errand.method != Method::HEAD {
+        headers.insert(CONTENT_LENGTH, body.len().into());
+        if !headers.contains_key(ETAG) {
+            headers.insert(ETAG, strong_etag(&body));
+        }
+    }
+    let head = PageHead {
+        method: errand.method.clone(),
+        host: Arc::clone(&errand.host),
+        path: Arc::clone(&errand.path),
+        query: errand.query.clone(),
+        status,
+        headers,
+        stored_at: now,
+        age_seconds: kept.admitted.age_seconds,
+        fresh_seconds: kept.admitted.fresh_seconds,
+        as_of,
+        journal: handler.invalidations.journal_id().clone(),
+        tags: kept.admitted.tags.clone(),
+        varied_by: vary::values(&kept.fields, &errand.client),
+    };
+    Page::new(head, body, errand.path_id)
+}
+
+/// The body's sha1: the same body has the same tag on every node and after every restart.
+fn strong_etag(body: &[u8]) -> HeaderValue {
+    let digest: [u8; 20] = Sha1::digest(body).into();
+    HeaderValue::try_from(format!("\"{}\"", hex::encode(digest))).expect("digits are a field value")
+}

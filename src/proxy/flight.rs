@@ -1,0 +1,367 @@
+//! One fetch per key: who leads, who follows, and how the bytes reach them all.
+//!
+//! A flight is one trip to the store and, if nothing valid lies there, to the origin. Whoever asks first leads; the trip itself is a task of its own, so
+//! a leader whose client leaves takes nobody down. Followers stream along from the first byte.
+//!
+//! # Who may join
+//!
+//! A flight that is still asking the store has no `as_of` yet: it will take it when it turns to the origin, and that is after everyone who
+//! joined before had begun. From then on a follower may join only if no record newer than the flight's `as_of` names the page *at the
+//! moment of joining*:
+//!
+//! ```text
+//! leader          | takes as_of 7, asks the origin .................. response (old)
+//! POST /invalidate|                                  record 8, 200
+//! request         |                                                 starts: 8 > 7, so it leads a flight of its own
+//! ```
+//!
+//! Tags are known only when the head arrives. A follower that joined after a record which the leader did not know is checked again then, and
+//! leaves if a newer record names one of the page's tags ([`Seat::was_overtaken`]).
+//!
+//! This module decides nothing about pages: it neither fetches nor stores.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+use http_body::Frame;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use crate::invalidation::Invalidations;
+use crate::invalidation::index::Subject;
+use crate::page::{Key, Page, Sequence};
+use crate::policy::reason::Reason;
+use super::body::BoxError;
+
+/// Bytes that a response too large to be kept may be ahead of its slowest reader.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// How far a flight has come.
+#[derive(Clone, Debug)]
+pub(super) enum Progress {
+    /// It asks the store.
+    Looking,
+    /// It asks the origin, for a page as of this record.
+    Fetching(Sequence),
+    /// It knows what it will bring.
+    Arrived(Arrival),
+}
+
+/// What a flight brings.
+#[derive(Clone, Debug)]
+pub(super) enum Arrival {
+    /// A page from the store, named by its kind.
+    Stored(Arc<Page>, &'static str),
+    /// A signpost was found: ask again, under the key it leads to.
+    Signpost,
+    /// A response that is being kept: its body follows.
+    Streaming(Arc<Head>),
+    /// A response that cannot be shared: everyone fetches for himself, but the leader, who gets this one.
+    Alone(Reason),
+    /// Nothing; the next one may try.
+    Failed(Reason),
+}
+
+/// The head of a response that is being kept.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub status: StatusCode,
+    /// As they are sent.
+    pub headers: HeaderMap,
+    pub as_of: Sequence,
+    pub age_seconds: u64,
+    pub tags: Vec<Arc<str>>,
+    /// The fields that select this response.
+    pub vary: Vec<HeaderName>,
+    /// The key under which it is kept.
+    pub key: Key,
+}
+
+/// One trip.
+#[derive(Debug)]
+pub(super) struct Flight {
+    progress: watch::Sender<Progress>,
+    cabin: Mutex<Cabin>,
+}
+
+/// The bytes on their way, and who reads them.
+#[derive(Debug, Default)]
+struct Cabin {
+    chunks: VecDeque<Bytes>,
+    /// The number of the first chunk that is still here.
+    first: usize,
+    bytes: usize,
+    end: Option<Ending>,
+    /// Too large to be kept: chunks go once everyone has read them, and the producer waits for the slowest reader.
+    windowed: bool,
+    readers: HashMap<u64, Reader>,
+    next_reader: u64,
+    producer: Option<Waker>,
+    /// Its share of `cache.max_fill_bytes`.
+    memory: Vec<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    next: usize,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Debug)]
+enum Ending {
+    Whole(Option<HeaderMap>),
+    Broken(Reason),
+}
+
+/// A place on a flight: its owner reads along; dropping it gives it up.
+#[derive(Debug)]
+pub(super) struct Seat {
+    flight: Arc<Flight>,
+    reader: u64,
+    /// What had been applied when its owner came.
+    joined_at: Sequence,
+}
+
+impl Flight {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Flight { progress: watch::Sender::new(Progress::Looking), cabin: Mutex::default() })
+    }
+
+    pub(super) fn seat(self: &Arc<Self>, joined_at: Sequence) -> Seat {
+        let mut cabin = self.cabin.lock();
+        let reader = cabin.next_reader;
+        cabin.next_reader += 1;
+        cabin.readers.insert(reader, Reader::default());
+        Seat { flight: Arc::clone(self), reader, joined_at }
+    }
+
+    /// May a request that is here now join? See the module's documentation.
+    pub(super) fn admits(&self, invalidations: &Invalidations, subject: &Subject<'_>) -> bool {
+        if self.cabin.lock().windowed {
+            return false;
+        }
+        match &*self.progress.borrow() {
+            Progress::Looking => true,
+            Progress::Fetching(as_of) => invalidations.newest(subject).hard <= *as_of,
+            Progress::Arrived(Arrival::Streaming(head)) => {
+                invalidations.newest(&Subject { tags: &head.tags, ..*subject }).hard <= head.as_of
+            }
+            // Whoever comes now finds it in the memory tier, or must ask anew.
+            Progress::Arrived(_) => false,
+        }
+    }
+
+    /// Takes the `as_of` of the fetch that begins now.
+    pub(super) fn begin_fetch(&self, invalidations: &Invalidations) -> Sequence {
+        let mut as_of = Sequence(0);
+        self.progress.send_modify(|progress| {
+            as_of = invalidations.applied();
+            *progress = Progress::Fetching(as_of);
+        });
+        as_of
+    }
+
+    pub(super) fn arrive(&self, arrival: Arrival) {
+        self.progress.send_replace(Progress::Arrived(arrival));
+    }
+
+    /// Hands a chunk to the readers; waits only where the response is too large to be kept. False when nobody is left to read it.
+    pub(super) async fn push(&self, chunk: Bytes, memory: Option<OwnedSemaphorePermit>) -> bool {
+        {
+            let mut cabin = self.cabin.lock();
+            cabin.bytes += chunk.len();
+            cabin.chunks.push_back(chunk);
+            cabin.memory.extend(memory);
+            cabin.wake_readers();
+            if !cabin.windowed {
+                return true;
+            }
+        }
+        std::future::poll_fn(|context| self.cabin.lock().poll_room(context)).await
+    }
+
+    /// Whether its bytes are still meant to be kept.
+    pub(super) fn is_kept(&self) -> bool {
+        !self.cabin.lock().windowed
+    }
+
+    /// Whoever still waits learns that nothing comes any more. Does nothing to a flight that has ended.
+    pub(super) fn abandon(&self) {
+        if !matches!(*self.progress.borrow(), Progress::Arrived(_)) {
+            self.arrive(Arrival::Failed(Reason::OriginBroken));
+        }
+        if self.cabin.lock().end.is_none() {
+            self.crash(Reason::CutShort);
+        }
+    }
+
+    /// From now on nothing of it is kept: it is too large.
+    pub(super) fn stop_keeping(&self) {
+        let mut cabin = self.cabin.lock();
+        cabin.windowed = true;
+        cabin.memory.clear();
+        cabin.trim();
+    }
+
+    pub(super) fn land(&self, trailers: Option<HeaderMap>) {
+        self.end(Ending::Whole(trailers));
+    }
+
+    pub(super) fn crash(&self, reason: Reason) {
+        self.end(Ending::Broken(reason));
+    }
+
+    fn end(&self, ending: Ending) {
+        let mut cabin = self.cabin.lock();
+        cabin.end = Some(ending);
+        cabin.wake_readers();
+    }
+
+    /// All chunks as one body, copied once, into exactly the room it takes.
+    pub(super) fn gather(&self) -> Bytes {
+        let cabin = self.cabin.lock();
+        let mut body = Vec::with_capacity(cabin.bytes);
+        cabin.chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
+        body.into()
+    }
+}
+
+impl Cabin {
+    fn wake_readers(&mut self) {
+        self.readers.values_mut().filter_map(|reader| reader.waker.take()).for_each(Waker::wake);
+    }
+
+    fn poll_room(&mut self, context: &Context<'_>) -> Poll<bool> {
+        self.trim();
+        if self.readers.is_empty() {
+            return Poll::Ready(false);
+        }
+        if self.bytes < WINDOW_BYTES {
+            return Poll::Ready(true);
+        }
+        self.producer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Drops the chunks that everyone has read.
+    fn trim(&mut self) {
+        let slowest = self.readers.values().map(|reader| reader.next).min().unwrap_or(usize::MAX);
+        while self.first < slowest {
+            let Some(chunk) = self.chunks.pop_front() else { break };
+            self.first += 1;
+            self.bytes -= chunk.len();
+        }
+    }
+
+    fn wake_producer(&mut self) {
+        if self.windowed && let Some(producer) = self.producer.take() {
+            producer.wake();
+        }
+    }
+
+    fn poll_read(&mut self, id: u64, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(reader) = self.readers.get_mut(&id) else { return Poll::Ready(None) };
+        if let Some(chunk) = self.chunks.get(reader.next - self.first) {
+            reader.next += 1;
+            let chunk = chunk.clone();
+            self.wake_producer();
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        match self.end.clone() {
+            None => {
+                reader.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            Some(Ending::Broken(reason)) => Poll::Ready(Some(Err(format!("the response ended early: {}", reason.as_str()).into()))),
+            Some(Ending::Whole(trailers)) => {
+                self.readers.remove(&id);
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// What the flight brings, once it knows.
+    pub(super) async fn arrival(&self) -> Arrival {
+        let mut progress = self.flight.progress.subscribe();
+        let arrived = progress.wait_for(|progress| matches!(progress, Progress::Arrived(_))).await;
+        match arrived.as_deref() {
+            Ok(Progress::Arrived(arrival)) => arrival.clone(),
+            // The flight's task is gone without a word: it was cancelled with the runtime.
+            _ => Arrival::Failed(Reason::OriginBroken),
+        }
+    }
+
+    /// Did this seat's owner come after a record that the flight did not know and that names the page, now that its tags are known?
+    pub(super) fn was_overtaken(&self, invalidations: &Invalidations, subject: &Subject<'_>, as_of: Sequence) -> bool {
+        self.joined_at > as_of && invalidations.newest(subject).hard > as_of
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut cabin = self.flight.cabin.lock();
+        cabin.readers.remove(&self.reader);
+        cabin.wake_producer();
+    }
+}
+
+/// The body, read along.
+impl http_body::Body for Seat {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.flight.cabin.lock().poll_read(self.reader, context)
+    }
+}
+
+/// The flights under way, by key.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    by_key: Mutex<HashMap<Key, Arc<Flight>>>,
+}
+
+/// What a request finds at the gate.
+#[derive(Debug)]
+pub(super) enum Boarding {
+    /// Nobody flies there: whoever holds this flies, and everyone else follows.
+    Lead(Arc<Flight>, Seat),
+    /// Somebody does.
+    Follow(Seat),
+}
+
+impl Flights {
+    /// Joins the flight to this key, or leads a new one. An old one that admits nobody any more is forgotten: it ends for those on board.
+    pub(super) fn board(&self, key: Key, invalidations: &Invalidations, subject: &Subject<'_>) -> Boarding {
+        let joined_at = invalidations.applied();
+        let mut by_key = self.by_key.lock();
+        if let Some(flight) = by_key.get(&key)
+            && flight.admits(invalidations, subject)
+        {
+            return Boarding::Follow(flight.seat(joined_at));
+        }
+        let flight = Flight::new();
+        by_key.insert(key, Arc::clone(&flight));
+        let seat = flight.seat(joined_at);
+        Boarding::Lead(flight, seat)
+    }
+
+    /// Takes the flight off the board, if it is still the one to this key.
+    pub(super) fn remove(&self, key: &Key, flight: &Arc<Flight>) {
+        let mut by_key = self.by_key.lock();
+        if by_key.get(key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            by_key.remove(key);
+        }
+    }
+
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        self.by_key.lock().len()
+    }
+}

@@ -1,0 +1,426 @@
+//! One request becomes one response: the flow chart.
+//!
+//! ```text
+//! request -> Front::read ---------------------------------------------------> rejected
+//!         -> Rules::lookup -- bypass ---> pass -----------------------------> bypass
+//!                          -- use ------> memory -- valid ------------------> hit
+//!                                              \-- nothing -> flight -- store -> store-hit
+//!                                                                   \-- origin -> miss, collapsed, refused, error
+//! ```
+//!
+//! The hit path does no I/O, takes no global lock, and copies no body. What must be fetched is fetched in a task of its own (`fill`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AGE, CONNECTION, ETAG, LAST_MODIFIED};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use super::answer::{self, CACHE_STATUS};
+use super::body::{Body, BoxError};
+use super::fill::{self, Errand};
+use super::flight::{Arrival, Boarding, Flight, Flights, Head, Seat};
+use super::notice;
+use super::origin::{IncomingBody, Origin};
+use super::outcome::{self, Forwarded, Outcome};
+use super::visit::{Front, Refusal, Visit, Visitor};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::invalidation::index::Subject;
+use crate::invalidation::{Invalidations, Verdict};
+use crate::metrics::Metrics;
+use crate::page::{Key, Page, PathId};
+use crate::policy::conditional::{self, Precondition};
+use crate::policy::reason::Reason;
+use crate::policy::rules::{Lookup, Rules, Target};
+use crate::policy::{key, path};
+use crate::store::memory_tier::MemoryTier;
+use crate::store::Store;
+
+/// Pages that turned out not to be kept, remembered at most.
+const UNCACHEABLE_MAX: usize = 100_000;
+/// Flights that one request may try; on the last it flies alone.
+const FLIGHTS_MAX: usize = 4;
+/// Pages that may wait to be written to the store; further ones are served and not stored.
+const WRITES_MAX: usize = 256;
+
+/// The data plane.
+#[derive(Debug)]
+pub struct Handler {
+    pub(super) front: Front,
+    pub(super) rules: Arc<Rules>,
+    pub(super) invalidations: Arc<Invalidations>,
+    pub(super) memory: Arc<MemoryTier>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) origin: Arc<dyn Origin>,
+    pub(super) flights: Flights,
+    /// Until when a page that could not be kept is fetched without collapsing.
+    pub(super) uncacheable: quick_cache::sync::Cache<Key, u64>,
+    pub(super) fill_memory: Arc<Semaphore>,
+    pub(super) writes: Semaphore,
+    pub(super) last_write_warning: AtomicU64,
+    pub(super) tasks: TaskTracker,
+    pub(super) tunnels: TaskTracker,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+    counters: [crate::metrics::Counter; Outcome::ALL.len()],
+}
+
+/// Numbers from the configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub max_body: u64,
+    pub max_variants: usize,
+    pub uncacheable_for: Duration,
+    /// How long a request waits for a flight.
+    pub patience: Duration,
+    pub client_idle_timeout: Duration,
+    pub preserve_host: bool,
+    pub origin_authority: String,
+    pub access_log: bool,
+}
+
+/// What the handler works with.
+#[derive(Debug)]
+pub struct Parties {
+    /// `[cache]`, compiled.
+    pub rules: Arc<Rules>,
+    /// What is no longer true.
+    pub invalidations: Arc<Invalidations>,
+    /// The pages at hand.
+    pub memory: Arc<MemoryTier>,
+    /// The pages kept.
+    pub store: Arc<dyn Store>,
+    /// The app behind.
+    pub origin: Arc<dyn Origin>,
+    /// Numbers for operators.
+    pub metrics: Arc<Metrics>,
+    /// Where the time comes from.
+    pub clock: Clock,
+}
+
+/// What a look into memory finds.
+enum Found {
+    Page(Arc<Page>),
+    /// It may be served while a newer one is fetched.
+    Soft(Arc<Page>, Place),
+    Nothing(Place),
+}
+
+/// Where a page would be, as far as memory knows.
+#[derive(Clone, Debug)]
+struct Place {
+    /// The key, `Vary` included as far as it is known.
+    key: Key,
+    /// The fields that are known to select it.
+    fields: Vec<HeaderName>,
+    forwarded: Forwarded,
+}
+
+/// How the request that leads a flight gets a response that cannot be shared.
+type Handoff = oneshot::Receiver<Response<IncomingBody>>;
+
+impl Handler {
+    /// Puts the parties together.
+    #[must_use]
+    pub fn new(config: &Config, parties: Parties) -> Self {
+        let Parties { rules, invalidations, memory, store, origin, metrics, clock } = parties;
+        let kib = usize::try_from(config.cache.max_fill_bytes / 1024).unwrap_or(usize::MAX);
+        Handler {
+            front: Front::new(config),
+            rules,
+            invalidations,
+            memory,
+            store,
+            origin,
+            flights: Flights::default(),
+            uncacheable: quick_cache::sync::Cache::new(UNCACHEABLE_MAX),
+            fill_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
+            writes: Semaphore::new(WRITES_MAX),
+            last_write_warning: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+            tunnels: TaskTracker::new(),
+            counters: Outcome::ALL.map(|outcome| metrics.requests(outcome.as_str())),
+            metrics,
+            clock,
+            settings: Settings {
+                max_body: config.cache.max_body,
+                max_variants: config.cache.max_variants,
+                uncacheable_for: config.cache.uncacheable_for,
+                patience: config.origin.connect_timeout * 2 + config.origin.first_byte_timeout,
+                client_idle_timeout: config.limits.idle_timeout,
+                preserve_host: config.origin.preserve_host,
+                origin_authority: config.origin.url.authority().map(ToString::to_string).unwrap_or_default(),
+                access_log: config.log.access,
+            },
+        }
+    }
+
+    /// Answers a request. Whatever happens becomes a response.
+    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>, visitor: &Visitor) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let started = self.settings.access_log.then(Instant::now);
+        let (mut parts, body) = request.into_parts();
+        let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let (outcome, mut response) = match self.front.read(&parts, visitor) {
+            Err(refusal) => (Outcome::Rejected, notice::refusal(refusal)),
+            Ok(visit) => match self.rules.lookup(&visit.request()) {
+                Lookup::Use(target) => self.serve(&visit, target).await,
+                Lookup::Bypass(_) if self.is_purge(&visit) => self.purge(&visit, visitor).await,
+                Lookup::Bypass(reason) => self.pass(&visit, body, reason, upgrade).await,
+            },
+        };
+        self.counters[outcome as usize].inc();
+        if visitor.must_close() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(started) = started {
+            log_access(&parts, visitor, outcome, &response, started);
+        }
+        response
+    }
+
+    /// How many tunnels are open.
+    #[must_use]
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.len()
+    }
+
+    /// How many fetches are under way.
+    #[must_use]
+    pub fn flights(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Waits until every fill has ended and every page is written. No new ones may begin.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn serve(self: &Arc<Self>, visit: &Visit<'_>, target: Target<'_>) -> (Outcome, Response<Body>) {
+        match self.find(&target, &visit.parts.headers) {
+            Found::Page(page) => {
+                tracing::debug!(method = %target.method, path = &*target.path, key = %target.key, "found in memory");
+                (Outcome::Hit, self.hit(visit, &page, "memory"))
+            }
+            Found::Soft(page, place) => {
+                self.renew(visit, &target, place);
+                (Outcome::SoftHit, self.hit(visit, &page, "soft"))
+            }
+            Found::Nothing(place) => self.miss(visit, &target, place).await,
+        }
+    }
+
+    fn hit(&self, visit: &Visit<'_>, page: &Arc<Page>, detail: &'static str) -> Response<Body> {
+        answer::from_page(page, &visit.parts.method, &visit.parts.headers, self.clock.now(), outcome::hit(detail))
+    }
+
+    /// A stored GET answers HEAD; a HEAD of its own is looked for after it.
+    fn find(&self, target: &Target<'_>, request: &HeaderMap) -> Found {
+        if target.method == Method::HEAD
+            && let found @ (Found::Page(_) | Found::Soft(..)) = self.find_under(&self.rules.as_get(target, request).key, request)
+        {
+            return found;
+        }
+        self.find_under(&target.key, request)
+    }
+
+    fn find_under(&self, base: &Key, request: &HeaderMap) -> Found {
+        let mut place = Place { key: *base, fields: Vec::new(), forwarded: Forwarded::UriMiss };
+        if let Some(found) = self.find_at(&mut place) {
+            return found;
+        }
+        let Some(signpost) = self.memory.signpost(base) else { return Found::Nothing(place) };
+        place.key = key::variant(base, &signpost.fields, request);
+        place.fields.clone_from(&signpost.fields);
+        place.forwarded = Forwarded::VaryMiss;
+        self.find_at(&mut place).unwrap_or(Found::Nothing(place))
+    }
+
+    fn find_at(&self, place: &mut Place) -> Option<Found> {
+        let page = self.memory.get(&place.key)?;
+        if !self.is_fresh(&page) {
+            place.forwarded = Forwarded::Stale;
+            return None;
+        }
+        match self.invalidations.judge(&page) {
+            Verdict::Valid => Some(Found::Page(page)),
+            Verdict::Soft => Some(Found::Soft(page, place.clone())),
+            Verdict::Invalid => {
+                place.forwarded = Forwarded::UriMiss;
+                None
+            }
+        }
+    }
+
+    pub(super) fn is_fresh(&self, page: &Page) -> bool {
+        let passed = || self.clock.now().seconds_since(page.head.stored_at);
+        page.head.fresh_seconds.is_none_or(|fresh| passed() < fresh)
+    }
+
+    async fn miss(self: &Arc<Self>, visit: &Visit<'_>, target: &Target<'_>, mut place: Place) -> (Outcome, Response<Body>) {
+        let deadline = Instant::now() + self.settings.patience;
+        let path_id = path::path_id(&target.path);
+        for attempt in 1..=FLIGHTS_MAX {
+            let (seat, handoff) = self.board(visit, target, &place, path_id, attempt == FLIGHTS_MAX);
+            let Ok(arrival) = timeout_at(deadline, seat.arrival()).await else { break };
+            match self.disembark(visit, target, &place, path_id, seat, handoff, arrival).await {
+                Some(answered) => return answered,
+                // What it brought was not for this request: look again.
+                None => match self.find(target, &visit.parts.headers) {
+                    Found::Page(page) => return (Outcome::Collapsed, self.hit(visit, &page, "memory")),
+                    Found::Soft(_, found) | Found::Nothing(found) => place = found,
+                },
+            }
+        }
+        (Outcome::Error, notice::origin_failed(Reason::OriginTimeout, outcome::failed(Reason::OriginTimeout)))
+    }
+
+    /// Joins the flight to the page, or leads a new one. A page that could not be kept lately is fetched alone: its requests do not wait for each other.
+    fn board(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        target: &Target<'_>,
+        place: &Place,
+        path_id: PathId,
+        alone: bool,
+    ) -> (Seat, Option<Handoff>) {
+        let errand = |look| Errand::new(self, visit, target, place.key, place.fields.clone(), path_id, look);
+        if alone || self.is_uncacheable(&place.key) {
+            let flight = Flight::new();
+            let seat = flight.seat(self.invalidations.applied());
+            return (seat, Some(self.fly(flight, errand(false))));
+        }
+        let subject = Subject { host: target.host, path: &target.path, path_id: &path_id, tags: &[] };
+        match self.flights.board(place.key, &self.invalidations, &subject) {
+            Boarding::Follow(seat) => (seat, None),
+            Boarding::Lead(flight, seat) => (seat, Some(self.fly(flight, errand(true)))),
+        }
+    }
+
+    fn fly(self: &Arc<Self>, flight: Arc<Flight>, errand: Errand) -> Handoff {
+        let (give, take) = oneshot::channel();
+        self.tasks.spawn(fill::fly(Arc::clone(self), flight, errand, give));
+        take
+    }
+
+    /// Fetches a newer page in the background, unless somebody does already.
+    fn renew(self: &Arc<Self>, visit: &Visit<'_>, target: &Target<'_>, place: Place) {
+        let path_id = path::path_id(&target.path);
+        let subject = Subject { host: target.host, path: &target.path, path_id: &path_id, tags: &[] };
+        if let Boarding::Lead(flight, _seat) = self.flights.board(place.key, &self.invalidations, &subject) {
+            drop(self.fly(flight, Errand::new(self, visit, target, place.key, place.fields, path_id, false)));
+        }
+    }
+
+    /// Turns what a flight brought into this request's answer; `None` if it is not for this request.
+    #[expect(clippy::too_many_arguments, reason = "a request, its page, its seat and what came: nothing to group")]
+    async fn disembark(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        target: &Target<'_>,
+        place: &Place,
+        path_id: PathId,
+        seat: Seat,
+        handoff: Option<Handoff>,
+        arrival: Arrival,
+    ) -> Option<(Outcome, Response<Body>)> {
+        let leads = handoff.is_some();
+        match arrival {
+            Arrival::Stored(page, kind) => {
+                let valid = self.invalidations.judge(&page) != Verdict::Invalid && self.is_fresh(&page);
+                valid.then(|| (Outcome::StoreHit, self.hit(visit, &page, kind)))
+            }
+            Arrival::Signpost => None,
+            Arrival::Streaming(head) => {
+                let subject = Subject { host: target.host, path: &target.path, path_id: &path_id, tags: &head.tags };
+                let is_other_variant = !head.vary.is_empty()
+                    && key::variant(&target.key, &head.vary, &visit.parts.headers) != head.key;
+                if is_other_variant || seat.was_overtaken(&self.invalidations, &subject, head.as_of) {
+                    return None;
+                }
+                Some(stream(visit, place.forwarded, &head, seat, leads))
+            }
+            Arrival::Alone(reason) => {
+                let response = handoff?.await.ok()?;
+                Some((Outcome::Refused, self.relay(response, |status| outcome::refused(place.forwarded, status, reason))))
+            }
+            Arrival::Failed(reason) if leads => Some((Outcome::Error, notice::origin_failed(reason, outcome::failed(reason)))),
+            Arrival::Failed(_) => None,
+        }
+    }
+
+    fn is_uncacheable(&self, key: &Key) -> bool {
+        self.uncacheable.get(key).is_some_and(|until| self.clock.now().0 < until)
+    }
+
+    fn is_purge(&self, visit: &Visit<'_>) -> bool {
+        self.front.purges() && visit.parts.method == "PURGE"
+    }
+
+    /// Counts what could not be written, and warns at most every ten seconds: a full disk fails at every page.
+    pub(super) fn note_store_failure(&self, error: &dyn std::fmt::Display) {
+        self.metrics.store_errors.inc();
+        let now = self.clock.now().0;
+        let last = self.last_write_warning.load(Ordering::Relaxed);
+        if now.saturating_sub(last) >= 10_000 {
+            self.last_write_warning.store(now, Ordering::Relaxed);
+            tracing::warn!(%error, "a page is served but not stored");
+        }
+    }
+
+    pub(super) fn reject(&self, refusal: Refusal) -> (Outcome, Response<Body>) {
+        (Outcome::Rejected, notice::refusal(refusal))
+    }
+}
+
+/// The answer to a request that reads along while the page is being kept.
+fn stream(visit: &Visit<'_>, forwarded: Forwarded, head: &Head, seat: Seat, leads: bool) -> (Outcome, Response<Body>) {
+    let (outcome, field) = if leads {
+        (Outcome::Miss, outcome::stored(forwarded, head.status))
+    } else {
+        (Outcome::Collapsed, outcome::collapsed(forwarded))
+    };
+    let mut headers = head.headers.clone();
+    headers.append(CACHE_STATUS, field);
+    if head.age_seconds > 0 {
+        headers.insert(AGE, head.age_seconds.into());
+    }
+    if head.status.is_success() {
+        let request = &visit.parts.headers;
+        match conditional::evaluate(request, head.headers.get(ETAG), head.headers.get(LAST_MODIFIED)) {
+            Precondition::Proceed => {}
+            Precondition::NotModified => return (outcome, answer::not_modified(headers)),
+            Precondition::Failed => return (outcome, answer::failed(headers)),
+        }
+    }
+    let body = if visit.parts.method == Method::HEAD { Body::empty() } else { Body::stream(seat) };
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = headers;
+    (outcome, response)
+}
+
+fn log_access(parts: &Parts, visitor: &Visitor, outcome: Outcome, response: &Response<Body>, started: Instant) {
+    tracing::info!(
+        target: "everpage::access",
+        client = %visitor.address,
+        method = %parts.method,
+        target = %parts.uri,
+        status = response.status().as_u16(),
+        outcome = outcome.as_str(),
+        microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "request"
+    );
+}

@@ -1,0 +1,283 @@
+//! Past the cache: the request goes to the origin whole, the response comes back whole, and nothing is kept.
+//!
+//! An unsafe method that succeeds invalidates its own path, durably, before its answer is passed on (RFC 9111, section 4.4): the visitor who
+//! posted a comment sees it on the next page.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT, HOST, MAX_FORWARDS, TE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::{BodyExt, Limited};
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot;
+
+use super::answer::CACHE_STATUS;
+use super::body::{Body, BoxError};
+use super::handler::Handler;
+use super::notice;
+use super::origin::{IncomingBody, OriginError, OutgoingBody, Stall};
+use super::outcome::{self, Outcome};
+use super::tunnel;
+use super::visit::{Refusal, Visit, Visitor};
+use crate::invalidation::selector::{Record, Target};
+use crate::policy::fields::{self, Told};
+use crate::policy::path;
+use crate::policy::reason::Reason;
+
+/// How long a visitor's body waits for the origin's 100 (Continue) before it is sent anyway (RFC 9110, section 10.1.1).
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Nodes of this kind that a request may pass through.
+const HOPS_MAX: usize = 8;
+
+impl Handler {
+    pub(super) async fn pass<B>(
+        &self,
+        visit: &Visit<'_>,
+        body: B,
+        reason: Reason,
+        upgrade: Option<OnUpgrade>,
+    ) -> (Outcome, Response<Body>)
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if fields::passes_through_everpage(&visit.parts.headers) >= HOPS_MAX {
+            return self.reject(Refusal::Loop);
+        }
+        let Ok(forwards) = forwards_left(visit) else { return (Outcome::Bypass, self.own_options(reason)) };
+        self.metrics.bypassed(reason.as_str()).inc();
+        tracing::debug!(method = %visit.parts.method, path = visit.parts.uri.path(), reason = reason.as_str(), "passed on");
+        let request = self.outgoing(visit, body, forwards);
+        let mut response = match self.origin.send(request).await {
+            Ok(response) => response,
+            Err(OriginError::Upload(error)) => return (Outcome::Error, upload_failed(error.as_ref())),
+            Err(error) => {
+                tracing::warn!(method = %visit.parts.method, path = visit.parts.uri.path(), %error, "not passed on");
+                let field = outcome::failed(error.reason());
+                return (Outcome::Error, notice::origin_failed(error.reason(), field));
+            }
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return (Outcome::Bypass, self.switch(visit, &mut response, upgrade));
+        }
+        if is_unsafe(&visit.parts.method) && (response.status().is_success() || response.status().is_redirection()) {
+            self.invalidate_own_path(visit).await;
+        }
+        (Outcome::Bypass, self.relay(response, |_| outcome::bypass(reason)))
+    }
+
+    /// Passes a response on, whole.
+    pub(super) fn relay(&self, response: Response<IncomingBody>, field: impl FnOnce(StatusCode) -> HeaderValue) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        fields::remove_hop_by_hop(&mut parts.headers);
+        fields::remove_cache_fields(&mut parts.headers);
+        fields::add_via(&mut parts.headers);
+        parts.headers.append(CACHE_STATUS, field(parts.status));
+        Response::from_parts(parts, Body::stream(body))
+    }
+
+    /// An invalidation of the requested path, from a purger.
+    pub(super) async fn purge(&self, visit: &Visit<'_>, visitor: &Visitor) -> (Outcome, Response<Body>) {
+        if !self.front.may_purge(visitor) {
+            return self.reject(Refusal::Purge);
+        }
+        let Some(record) = self.own_path(visit, "PURGE") else { return self.reject(Refusal::BadTarget) };
+        let (status, text) = match self.invalidations.submit(record).await {
+            Ok(sequence) => (StatusCode::OK, format!("Invalidated as number {sequence}.")),
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("Not invalidated: {error}. Please try again.")),
+        };
+        (Outcome::Purge, notice::notice(status, &text, outcome::rejected("purge")))
+    }
+
+    fn outgoing<B>(&self, visit: &Visit<'_>, body: B, forwards: Option<u64>) -> Request<OutgoingBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let parts = visit.parts;
+        let client = visit.address.to_string();
+        let told = Told { host: &visit.host, https: visit.https, client: Some(&client) };
+        let mut headers = fields::for_pass(&parts.headers, &told, visit.trusted);
+        headers.insert(HOST, self.host_for_origin(&visit.host));
+        if let Some(forwards) = forwards {
+            headers.insert(MAX_FORWARDS, forwards.into());
+        }
+        if parts.headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        if let Some(protocol) = parts.headers.get(UPGRADE) {
+            headers.insert(UPGRADE, protocol.clone());
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        let expects = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let mut gate = Gate::open();
+        let mut request = Request::new(());
+        if expects && !body.is_end_stream() {
+            let (signal, shut) = oneshot::channel();
+            gate = Gate::shut(shut);
+            let signal = parking_lot::Mutex::new(Some(signal));
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE
+                    && let Some(signal) = signal.lock().take()
+                {
+                    // The upload may have ended by then.
+                    let _ = signal.send(());
+                }
+            });
+        }
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = asked_for(&parts.uri);
+        *request.headers_mut() = headers;
+        let upload = Upload { body: Box::pin(body), gate, stall: Stall::new(self.settings.client_idle_timeout) };
+        let limit = self.front.body_limit().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        request.map(|()| Limited::new(upload, limit).boxed_unsync())
+    }
+
+    fn switch(
+        &self,
+        visit: &Visit<'_>,
+        response: &mut Response<IncomingBody>,
+        upgrade: Option<OnUpgrade>,
+    ) -> Response<Body> {
+        let from_origin = response.extensions_mut().remove::<OnUpgrade>();
+        let (Some(to_visitor), Some(to_origin)) = (upgrade, from_origin) else {
+            return notice::origin_failed(Reason::OriginBroken, outcome::failed(Reason::OriginBroken));
+        };
+        self.tunnels.spawn(tunnel::run(to_visitor, to_origin, self.settings.client_idle_timeout));
+        tracing::debug!(path = visit.parts.uri.path(), "switched protocols");
+        let mut headers = response.headers().clone();
+        let protocol = headers.get(UPGRADE).cloned();
+        fields::remove_hop_by_hop(&mut headers);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            headers.insert(UPGRADE, protocol);
+        }
+        let mut switched = Response::new(Body::empty());
+        *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *switched.headers_mut() = headers;
+        switched
+    }
+
+    async fn invalidate_own_path(&self, visit: &Visit<'_>) {
+        if self.rules.ignores(visit.parts.uri.path()) {
+            return;
+        }
+        let Some(record) = self.own_path(visit, visit.parts.method.as_str()) else { return };
+        if let Err(error) = self.invalidations.submit(record.clone()).await {
+            tracing::error!(path = visit.parts.uri.path(), %error, "the change went through, its invalidation is not durable: a restart may forget it");
+            self.metrics.invalidation_failures.inc();
+            self.invalidations.distrust(&record);
+        }
+    }
+
+    /// A path means every host, as in `POST /invalidate`: the same app may be known by several names.
+    fn own_path(&self, visit: &Visit<'_>, reason: &str) -> Option<Record> {
+        let path = path::normalise(visit.parts.uri.path()).ok()?;
+        let target = Target { host: None, path: path.as_ref().into() };
+        Some(Record { paths: vec![target], reason: Some(reason.into()), ..Record::at(self.clock.now()) })
+    }
+
+    /// OPTIONS or TRACE whose Max-Forwards has run out ends here (RFC 9110, section 7.6.2).
+    fn own_options(&self, reason: Reason) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        let headers: &mut HeaderMap = response.headers_mut();
+        headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        headers.insert(CACHE_STATUS, outcome::bypass(reason));
+        response
+    }
+}
+
+/// Safe methods leave everything as it is (RFC 9110, section 9.2.1).
+fn is_unsafe(method: &Method) -> bool {
+    !(method.is_safe() || method == Method::CONNECT)
+}
+
+/// What is left of Max-Forwards after this hop; an error if nothing was.
+fn forwards_left(visit: &Visit<'_>) -> Result<Option<u64>, ()> {
+    if !matches!(visit.parts.method, Method::OPTIONS | Method::TRACE) {
+        return Ok(None);
+    }
+    let said = visit.parts.headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    said.map(|forwards| forwards.checked_sub(1).ok_or(())).transpose()
+}
+
+/// The target in origin form, as it was sent.
+fn asked_for(uri: &Uri) -> Uri {
+    let target = uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    Uri::from(target)
+}
+
+fn upload_failed(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
+    let mut source = Some(error);
+    while let Some(cause) = source {
+        if cause.is::<http_body_util::LengthLimitError>() {
+            return notice::refusal(Refusal::LargeBody);
+        }
+        source = cause.source();
+    }
+    let text = "The request's body broke off or stalled.";
+    notice::notice(StatusCode::REQUEST_TIMEOUT, text, outcome::rejected("upload"))
+}
+
+/// The visitor's body: it fails when it stalls, and waits at the gate where the visitor waits for 100 (Continue).
+struct Upload<B> {
+    body: Pin<Box<B>>,
+    gate: Gate,
+    stall: Stall,
+}
+
+/// Shut until the origin says 100 (Continue), or for [`CONTINUE_TIMEOUT`]. As long as it is shut hyper tells the visitor nothing either.
+enum Gate {
+    Open,
+    Shut(Pin<Box<tokio::time::Timeout<oneshot::Receiver<()>>>>),
+}
+
+impl Gate {
+    fn open() -> Self {
+        Gate::Open
+    }
+
+    fn shut(signal: oneshot::Receiver<()>) -> Self {
+        Gate::Shut(Box::pin(tokio::time::timeout(CONTINUE_TIMEOUT, signal)))
+    }
+}
+
+impl<B> http_body::Body for Upload<B>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Gate::Shut(signal) = &mut self.gate {
+            std::task::ready!(signal.as_mut().poll(context)).ok();
+            self.gate = Gate::Open;
+        }
+        match self.body.as_mut().poll_frame(context) {
+            Poll::Ready(frame) => {
+                self.stall.moved();
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Poll::Pending if self.stall.poll_expired(context).is_ready() => {
+                Poll::Ready(Some(Err("the visitor sent nothing within limits.idle_timeout".into())))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
