@@ -1,1 +1,4 @@
 //! MAY WE? Pure: no I/O, no clock, no async.
+
+pub mod host;
+pub mod path;
