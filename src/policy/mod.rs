@@ -1,14 +1,15 @@
 //! MAY WE? Pure: no I/O, no clock, no async.
 //!
-//! In reading order: [`path`] says what a URL is, [`rules`] whether a request may be looked up and under which [`key`], [`fields`] what of it
-//! reaches the origin, [`admission`] whether the response may be kept, [`vary`] and [`freshness`] how; [`conditional`] and [`range`] shape
-//! the answer. Every "no" is a [`reason`].
+//! In reading order: [`host`] and [`path`] say what a URL is, [`rules`] whether a request may be looked up and under which [`key`],
+//! [`fields`] what of it reaches the origin, [`admission`] whether the response may be kept, [`cache_control`], [`tags`], [`vary`] and
+//! [`freshness`] how; [`conditional`] and [`range`] shape the answer. Every "no" is a [`reason`].
 
 pub mod admission;
 pub mod cache_control;
 pub mod conditional;
 pub mod fields;
 pub mod freshness;
+pub mod host;
 pub mod key;
 pub mod path;
 pub mod range;
