@@ -192,24 +192,24 @@ impl Folder {
     /// Finds what lies in the folder; serving goes on meanwhile.
     pub(super) fn scan(&self) {
         match self.scan_paths() {
-            Ok(()) if self.stopping.load(Ordering::Relaxed) => return,
-            Ok(()) => self.table.lock().counted = true,
+            Ok(()) => self.table.lock().counted = !self.is_stopping(),
             Err(error) => {
                 let path = self.pages.display();
-                tracing::warn!(%path, %error, "cannot count the stored pages: store.max_bytes holds for new ones only");
+                tracing::warn!(%path, %error, "not all stored pages could be counted: the rest may exceed max_bytes");
             }
         }
-        self.evict();
+        if !self.is_stopping() {
+            self.evict();
+        }
     }
 
+    /// Goes on after a failure; returns the first.
     fn scan_paths(&self) -> io::Result<()> {
-        for path in self.paths()? {
-            if self.stopping.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            self.scan_path(&path?)?;
+        let mut result = Ok(());
+        for path in self.paths()?.take_while(|_| !self.is_stopping()) {
+            result = result.and(path.and_then(|path| self.scan_path(&path)));
         }
-        Ok(())
+        result
     }
 
     fn scan_path(&self, path: &PathId) -> io::Result<()> {
@@ -222,6 +222,10 @@ impl Folder {
         }
         self.remove_if_empty(path);
         Ok(())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Ends a scan early.

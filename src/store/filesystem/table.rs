@@ -195,7 +195,7 @@ mod tests {
         let mut table = Table::new(1000 * 1024, 7);
         (0..1000).for_each(|n| table.put(&name(n), 1024, UnixMillis(u64::from(n))));
         (0..500).for_each(|n| _ = table.used(&name(n), UnixMillis(5000)));
-        assert_eq!(table.victim().is_some(), true);
+        assert!(table.victim().is_some());
         let evicted = evict(&mut table);
         assert_eq!((evicted.len(), table.bytes()), (50, 950 * 1024));
         let unused = evicted.iter().filter(|victim| (500..1000).any(|n| name(n) == **victim)).count();
