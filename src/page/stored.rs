@@ -10,14 +10,15 @@
 //! head. Every byte is covered: by a checksum, or because the line has one spelling only. Decoding trusts nothing and
 //! bounds every length before it allocates; it copies no body. It never judges whether a page is still valid.
 
+mod json;
+
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{JournalId, Key, Object, ObjectName, Page, PageHead, Sequence, Variants, is_older};
-use crate::clock::UnixMillis;
+use self::json::{StoredPage, StoredVariants, to_json};
+use super::{JournalId, Object, ObjectName, Page, PageHead, Sequence, Variants, is_older};
 
 /// What every stored object begins with.
 const MAGIC: &str = "everpage/";
@@ -217,19 +218,18 @@ impl FirstLine {
             let unfinished = MAGIC.as_bytes().starts_with(start) || start.iter().all(|byte| *byte == 0);
             return Err(if unfinished { DecodeError::Unfinished } else { DecodeError::Foreign });
         }
-        let Some(end) = start.iter().position(|byte| *byte == b'\n') else {
-            return Err(if start.len() < MAX_FIRST_LINE_BYTES {
-                DecodeError::Unfinished
-            } else {
-                DecodeError::FirstLine
-            });
-        };
-        let text = std::str::from_utf8(&start[..=end]).map_err(|_| DecodeError::FirstLine)?;
-        let mut words = text[MAGIC.len()..].split_ascii_whitespace();
-        let version: u32 = words.next().and_then(|word| word.parse().ok()).ok_or(DecodeError::FirstLine)?;
-        if version > VERSION {
+        // The version comes first: what a newer form looks like after it is not known here.
+        let mut words = start[MAGIC.len()..].split(|byte| byte.is_ascii_whitespace());
+        let version = words.next().and_then(|word| std::str::from_utf8(word).ok()?.parse::<u32>().ok());
+        if let Some(version) = version.filter(|version| *version > VERSION) {
             return Err(DecodeError::Newer(version));
         }
+        let Some(end) = start.iter().position(|byte| *byte == b'\n') else {
+            let cut = start.len() < MAX_FIRST_LINE_BYTES;
+            return Err(if cut { DecodeError::Unfinished } else { DecodeError::FirstLine });
+        };
+        let text = std::str::from_utf8(&start[..=end]).map_err(|_| DecodeError::FirstLine)?;
+        let words = text[MAGIC.len()..].split_ascii_whitespace().skip(1);
         let line = FirstLine::parse_fields(words).ok_or(DecodeError::FirstLine)?;
         // Only the one spelling counts: no leading zeros, signs or capitals.
         if line.to_string() == text { Ok(line) } else { Err(DecodeError::FirstLine) }
@@ -311,124 +311,6 @@ impl fmt::Display for FirstLine {
         };
         writeln!(f, "{MAGIC}{VERSION} {kind} {head_bytes} {head_crc:08x} {body_bytes} {body_crc:08x}")
     }
-}
-
-/// [`PageHead`] as JSON. The method is that of the name.
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredPage {
-    name: ObjectName,
-    host: Arc<str>,
-    path: Arc<str>,
-    query: Option<Arc<str>>,
-    status: u16,
-    headers: Vec<(String, String)>,
-    stored_at: UnixMillis,
-    age_seconds: u64,
-    fresh_seconds: Option<u64>,
-    as_of: Sequence,
-    journal: JournalId,
-    tags: Vec<Arc<str>>,
-    varied_by: Vec<(String, String)>,
-}
-
-impl StoredPage {
-    fn new(name: &ObjectName, head: &PageHead) -> Self {
-        StoredPage {
-            name: name.clone(),
-            host: head.host.clone(),
-            path: head.path.clone(),
-            query: head.query.clone(),
-            status: head.status.as_u16(),
-            headers: head.headers.iter().map(|(field, value)| (field.to_string(), to_latin1(value))).collect(),
-            stored_at: head.stored_at,
-            age_seconds: head.age_seconds,
-            fresh_seconds: head.fresh_seconds,
-            as_of: head.as_of,
-            journal: head.journal.clone(),
-            tags: head.tags.clone(),
-            varied_by: head.varied_by.iter().map(|(field, value)| (field.to_string(), value.clone())).collect(),
-        }
-    }
-
-    fn into_head(self) -> Result<(ObjectName, Head), http::Error> {
-        let mut headers = HeaderMap::with_capacity(self.headers.len());
-        for (field, value) in &self.headers {
-            headers.try_append(HeaderName::try_from(field)?, from_latin1(value)?)?;
-        }
-        let varied_by = self.varied_by.into_iter().map(|(field, value)| Ok((HeaderName::try_from(field)?, value)));
-        let head = PageHead {
-            method: self.name.method.clone(),
-            host: self.host,
-            path: self.path,
-            query: self.query,
-            status: StatusCode::from_u16(self.status)?,
-            headers,
-            stored_at: self.stored_at,
-            age_seconds: self.age_seconds,
-            fresh_seconds: self.fresh_seconds,
-            as_of: self.as_of,
-            journal: self.journal,
-            tags: self.tags,
-            varied_by: varied_by.collect::<Result<_, http::Error>>()?,
-        };
-        Ok((self.name, Head::Page(head)))
-    }
-}
-
-/// [`Variants`] as JSON.
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredVariants {
-    name: ObjectName,
-    host: Arc<str>,
-    path: Arc<str>,
-    fields: Vec<String>,
-    known: Vec<Key>,
-    as_of: Sequence,
-    journal: JournalId,
-}
-
-impl StoredVariants {
-    fn new(name: &ObjectName, variants: &Variants) -> Self {
-        StoredVariants {
-            name: name.clone(),
-            host: variants.host.clone(),
-            path: variants.path.clone(),
-            fields: variants.fields.iter().map(ToString::to_string).collect(),
-            known: variants.known.clone(),
-            as_of: variants.as_of,
-            journal: variants.journal.clone(),
-        }
-    }
-
-    fn into_head(self) -> Result<(ObjectName, Head), http::Error> {
-        let fields = self.fields.into_iter().map(|field| Ok(HeaderName::try_from(field)?));
-        let variants = Variants {
-            fields: fields.collect::<Result<_, http::Error>>()?,
-            known: self.known,
-            host: self.host,
-            path: self.path,
-            as_of: self.as_of,
-            journal: self.journal,
-        };
-        Ok((self.name, Head::Variants(variants)))
-    }
-}
-
-fn to_json(head: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(head).expect("strings and numbers only, under keys that are strings")
-}
-
-/// A field's value as text: each byte the character of the same number, so that any value survives and ASCII stays readable.
-fn to_latin1(value: &HeaderValue) -> String {
-    value.as_bytes().iter().copied().map(char::from).collect()
-}
-
-fn from_latin1(text: &str) -> Result<HeaderValue, http::Error> {
-    // A character beyond Latin-1 becomes a NUL, which no value may hold.
-    let bytes: Vec<u8> = text.chars().map(|character| u8::try_from(character).unwrap_or(0)).collect();
-    Ok(HeaderValue::from_maybe_shared(Bytes::from(bytes))?)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-use http::Method;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
 
 use super::*;
-use crate::page::PathId;
+use crate::clock::UnixMillis;
+use crate::page::{Key, PathId};
 
 fn name(method: Method) -> ObjectName {
     ObjectName { path: PathId([7; 20]), method, key: Key([9; 20]) }
@@ -148,6 +149,8 @@ fn each_refusal_has_its_name() {
     assert_eq!(refused(&[0; 4096]), DecodeError::Unfinished);
     assert_eq!(refused(b""), DecodeError::Unfinished);
     assert_eq!(refused(b"everpage/2 whatever comes then\n"), DecodeError::Newer(2));
+    assert_eq!(refused(format!("everpage/3 {}", "x".repeat(200)).as_bytes()), DecodeError::Newer(3));
+    assert_eq!(refused(format!("everpage/1 {}", "x".repeat(200)).as_bytes()), DecodeError::FirstLine);
     assert_eq!(refused(b"everpage/1 page 2 00000000 1073741825 00000000\n{}\n"), DecodeError::FirstLine);
     assert_eq!(refused(b"everpage/1 page 4194305 00000000 0 00000000\n{}\n"), DecodeError::FirstLine);
     assert_eq!(refused(b"everpage/1 page 02 00000000 0 00000000\n{}\n"), DecodeError::FirstLine);
