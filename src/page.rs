@@ -1,9 +1,13 @@
 //! What is kept of a response, and its versioned stored form.
 //!
 //! A [`Page`] is immutable but for one number: the generation of the invalidation index at which it was last found valid.
-//! This module never decides whether a page may be kept or served: that is `policy` and `invalidation`.
+//! [`stored`] is the form in which pages lie in a store. This module never decides whether a page may be kept or served:
+//! that is `policy` and `invalidation`.
+
+pub mod stored;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -11,6 +15,24 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::clock::UnixMillis;
+
+/// Serialised as it is shown: a string.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
 
 /// Forty hexadecimal digits, wherever it is shown or parsed.
 macro_rules! hexadecimal {
@@ -27,7 +49,7 @@ macro_rules! hexadecimal {
             }
         }
 
-        impl std::str::FromStr for $name {
+        impl FromStr for $name {
             type Err = hex::FromHexError;
 
             fn from_str(digits: &str) -> Result<Self, Self::Err> {
@@ -36,6 +58,8 @@ macro_rules! hexadecimal {
                 Ok($name(bytes))
             }
         }
+
+        as_text!($name);
     };
 }
 
@@ -73,7 +97,7 @@ pub struct Key(pub [u8; 20]);
 
 hexadecimal!(Key);
 
-/// Where a page lies in a store: `<sha1 of path>/<METHOD>-<sha1 of the variant>`.
+/// Where a page lies in a store, shown and parsed as `<sha1 of path>/<METHOD>-<sha1 of the variant>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
     /// The folder.
@@ -83,6 +107,62 @@ pub struct ObjectName {
     /// The page's key.
     pub key: Key,
 }
+
+/// The methods that can be part of a name. A closed list, so that no name can lead out of its store.
+pub static METHODS: [Method; 9] = [
+    Method::CONNECT,
+    Method::DELETE,
+    Method::GET,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::PATCH,
+    Method::POST,
+    Method::PUT,
+    Method::TRACE,
+];
+
+impl ObjectName {
+    /// The name of a file `<METHOD>-<sha1 of the variant>` in the folder of a path; `None`: it is no such file's name.
+    #[must_use]
+    pub fn in_folder(path: PathId, file: &str) -> Option<Self> {
+        let (method, digits) = file.split_once('-')?;
+        let method = METHODS.iter().find(|known| known.as_str() == method)?.clone();
+        Some(ObjectName { path, method, key: canonical(digits)? })
+    }
+
+    /// The last part: `<METHOD>-<sha1 of the variant>`.
+    #[must_use]
+    pub fn file(&self) -> String {
+        format!("{}-{}", self.method, self.key)
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}-{}", self.path, self.method, self.key)
+    }
+}
+
+impl FromStr for ObjectName {
+    type Err = NotAName;
+
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        let (folder, file) = text.split_once('/').ok_or(NotAName)?;
+        ObjectName::in_folder(canonical(folder).ok_or(NotAName)?, file).ok_or(NotAName)
+    }
+}
+
+as_text!(ObjectName);
+
+/// Digits in the one spelling that names are written in: lower case.
+pub(crate) fn canonical<T: FromStr + fmt::Display>(digits: &str) -> Option<T> {
+    digits.parse::<T>().ok().filter(|parsed| parsed.to_string() == digits)
+}
+
+/// The text is no [`ObjectName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the name of a page: expected <sha1 of path>/<METHOD>-<sha1 of the variant>, in lower-case digits")]
+pub struct NotAName;
 
 /// Everything about a page but its body.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +216,14 @@ pub struct Page {
     pub validated_to: AtomicU64,
 }
 
+impl Page {
+    /// A page that has not been looked up in the index yet.
+    #[must_use]
+    pub fn new(head: PageHead, body: Bytes, path_id: PathId) -> Self {
+        Page { head, body, path_id, validated_to: AtomicU64::new(0) }
+    }
+}
+
 /// A signpost in the place of a page: which request fields select the page to serve (RFC 9111, section 4.1).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variants {
@@ -151,4 +239,70 @@ pub struct Variants {
     pub as_of: Sequence,
     /// The journal that `as_of` counts in.
     pub journal: JournalId,
+}
+
+/// What lies under a name.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A page.
+    Page(Arc<Page>),
+    /// A signpost: the pages of this name differ by request fields (`Vary`).
+    Variants(Arc<Variants>),
+}
+
+impl Object {
+    /// Bytes it takes in memory, nearly: for tiers that are bounded by bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        /// An allocation's own costs and the tables around it.
+        const OVERHEAD: usize = 64;
+        let bytes = match self {
+            Object::Page(page) => {
+                let head = &page.head;
+                let fields: usize = head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + OVERHEAD).sum();
+                let tags: usize = head.tags.iter().map(|tag| tag.len() + OVERHEAD).sum();
+                let varied: usize = head.varied_by.iter().map(|(n, v)| n.as_str().len() + v.len() + OVERHEAD).sum();
+                let names = head.host.len() + head.path.len() + head.query.as_ref().map_or(0, |query| query.len());
+                size_of::<Page>() + page.body.len() + fields + tags + varied + names + OVERHEAD
+            }
+            Object::Variants(variants) => {
+                let fields: usize = variants.fields.iter().map(|field| field.as_str().len() + OVERHEAD).sum();
+                let known = variants.known.len() * size_of::<Key>();
+                size_of::<Variants>() + fields + known + variants.host.len() + variants.path.len() + OVERHEAD
+            }
+        };
+        bytes as u64
+    }
+
+    /// Whether a page may lie under the name: it is of that path and method.
+    #[must_use]
+    pub fn belongs_under(&self, name: &ObjectName) -> bool {
+        match self {
+            Object::Page(page) => page.path_id == name.path && page.head.method == name.method,
+            Object::Variants(_) => true,
+        }
+    }
+
+    /// The normalised path, for messages.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Object::Page(page) => &page.head.path,
+            Object::Variants(variants) => &variants.path,
+        }
+    }
+
+    /// Whether no invalidation of its path up to `before` can leave it valid: it is older, or of another journal.
+    #[must_use]
+    pub fn is_older(&self, journal: &JournalId, before: Sequence) -> bool {
+        match self {
+            Object::Page(page) => is_older(&page.head.journal, page.head.as_of, journal, before),
+            Object::Variants(variants) => is_older(&variants.journal, variants.as_of, journal, before),
+        }
+    }
+}
+
+/// See [`Object::is_older`].
+fn is_older(own: &JournalId, as_of: Sequence, journal: &JournalId, before: Sequence) -> bool {
+    own != journal || as_of < before
 }

@@ -3,21 +3,17 @@
 //! A store never decides whether a page may be served: whatever it returns is judged by `invalidation` again. So losing
 //! an object is a miss, never an error, and deleting objects is housekeeping.
 
+#[doc(hidden)]
+pub mod contract;
+pub mod filesystem;
+pub mod memory;
+
 use std::fmt;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::page::{JournalId, ObjectName, Page, PageHead, PathId, Sequence, Variants};
-
-/// What lies under a name.
-#[derive(Clone, Debug)]
-pub enum Object {
-    /// A page.
-    Page(Arc<Page>),
-    /// A signpost: the pages of this name differ by request fields (`Vary`).
-    Variants(Arc<Variants>),
-}
+pub use crate::page::Object;
+use crate::page::{JournalId, ObjectName, PageHead, PathId, Sequence};
 
 /// One line of a listing.
 #[derive(Clone, Debug)]
@@ -35,7 +31,7 @@ pub struct Listed {
 pub struct Listing {
     /// In the order of their names.
     pub pages: Vec<Listed>,
-    /// Where the next part goes on; `None`: this was the last.
+    /// The `after` of the next part; `None`: this was the last.
     pub next: Option<ObjectName>,
 }
 
@@ -65,6 +61,16 @@ pub struct StoreError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// One object that would fill more than the whole store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it takes {bytes} bytes, and the whole store may take {limit_bytes}")]
+pub struct TooLarge {
+    /// Bytes of the object.
+    pub bytes: u64,
+    /// Bytes that the store may take.
+    pub limit_bytes: u64,
+}
+
 /// A place where pages are kept. Its contract is `store::contract`, which every implementation passes.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
@@ -90,11 +96,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Some may be left.
     async fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, StoreError>;
 
-    /// How many pages lie under the path; `None` where that would cost a request of its own.
+    /// How many objects lie under the path, signposts included; `None` where that would cost a request of its own.
     async fn count(&self, path: &PathId) -> Option<u64>;
 
-    /// At most `limit` pages whose path starts with `prefix`, from `after` on. A call looks at a bounded number of objects and may
-    /// return fewer than `limit` and still name a `next`.
+    /// At most `limit` pages whose path starts with `prefix`, in the order of their names, those after `after`. A call looks at a
+    /// bounded number of objects and may return fewer than `limit`, even none, and still name a `next`.
     ///
     /// # Errors
     /// The store could not be asked.

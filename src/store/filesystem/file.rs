@@ -1,0 +1,161 @@
+//! One object, one file: reading and writing it whole.
+//!
+//! A page is written beside its place and renamed into it, so nobody ever opens half a page. It is not synced: after a
+//! power loss a file may be cut or zeroed, which its checksums show, and a lost page is a miss.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::page::stored::{self, DecodeError, Encoded, FirstLine, Head, MAX_FIRST_LINE_BYTES};
+use crate::page::{Object, ObjectName};
+
+/// Why a file gives no object.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// There is none.
+    #[error("there is no such file")]
+    Absent,
+    /// A folder, a link, a device: nothing that everpage put there.
+    #[error("not a regular file")]
+    NotAFile,
+    /// This process may not read it.
+    #[error("{0}")]
+    Forbidden(io::Error),
+    /// It holds something else.
+    #[error(transparent)]
+    Content(#[from] DecodeError),
+    /// The system failed.
+    #[error("{0}")]
+    System(io::Error),
+}
+
+impl ReadError {
+    /// Whether the file is everpage's own and of no use to anyone.
+    pub(super) fn is_worthless(&self) -> bool {
+        matches!(self, ReadError::Content(error) if error.is_worthless())
+    }
+
+    fn of(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => ReadError::Absent,
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => ReadError::NotAFile,
+            io::ErrorKind::PermissionDenied => ReadError::Forbidden(error),
+            _ => ReadError::System(error),
+        }
+    }
+}
+
+/// The whole object, and its file.
+pub(super) fn read(path: &Path, name: &ObjectName) -> Result<(Object, File), ReadError> {
+    let Opened { file, line, mut bytes } = open(path)?;
+    let total = usize::try_from(line.total_bytes()).expect("bounded by the first line");
+    fill(&file, &mut bytes, total)?;
+    Ok((stored::decode(name, &Bytes::from(bytes))?, file))
+}
+
+/// The head alone, and the bytes of the body.
+pub(super) fn read_head(path: &Path, name: &ObjectName) -> Result<(Head, u64), ReadError> {
+    let Opened { file, line, mut bytes } = open(path)?;
+    fill(&file, &mut bytes, line.head_end())?;
+    Ok(stored::decode_head(name, &bytes)?)
+}
+
+/// Whether everpage wrote it, in any version: only such files are removed.
+pub(super) fn is_own(path: &Path) -> Result<(), ReadError> {
+    match open(path) {
+        Err(ReadError::Content(error)) if error != DecodeError::Foreign => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// A file whose length is what its first line says.
+struct Opened {
+    file: File,
+    line: FirstLine,
+    /// Its beginning, as far as it has been read.
+    bytes: Vec<u8>,
+}
+
+fn open(path: &Path) -> Result<Opened, ReadError> {
+    // Opening a pipe would wait for its writer.
+    if !fs::symlink_metadata(path).map_err(ReadError::of)?.is_file() {
+        return Err(ReadError::NotAFile);
+    }
+    let file = File::open(path).map_err(ReadError::of)?;
+    let length = file.metadata().map_err(ReadError::of)?.len();
+    let mut bytes = Vec::with_capacity(MAX_FIRST_LINE_BYTES);
+    fill(&file, &mut bytes, MAX_FIRST_LINE_BYTES)?;
+    let line = FirstLine::parse(&bytes)?;
+    line.check_length(length)?;
+    Ok(Opened { file, line, bytes })
+}
+
+/// Reads on until there are `total` bytes or the file ends.
+fn fill(file: &File, bytes: &mut Vec<u8>, total: usize) -> Result<(), ReadError> {
+    let missing = total.saturating_sub(bytes.len());
+    bytes.reserve_exact(missing);
+    file.take(missing as u64).read_to_end(bytes).map_err(ReadError::of)?;
+    bytes.truncate(total);
+    Ok(())
+}
+
+/// A file on its way to its place; dropped before that, it is removed.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    path: PathBuf,
+    moved: bool,
+}
+
+/// What the names of temporary files begin with.
+const TEMPORARY: &str = "put-";
+
+impl Temporary {
+    /// Writes a new file in `folder`, whole.
+    pub(super) fn write(folder: &Path, number: u64, object: &Encoded) -> io::Result<Self> {
+        let path = folder.join(format!("{TEMPORARY}{number}"));
+        let mut file = match File::create_new(&path) {
+            // Someone emptied the store's folder by hand.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(folder)?;
+                File::create_new(&path)?
+            }
+            other => other?,
+        };
+        let temporary = Temporary { path, moved: false };
+        file.write_all(&object.head)?;
+        file.write_all(&object.body)?;
+        Ok(temporary)
+    }
+
+    /// Moves it to its place, over what lies there.
+    pub(super) fn rename(mut self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)?;
+        self.moved = true;
+        Ok(())
+    }
+
+    /// Removes what an earlier process left behind, and nothing else.
+    pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
+            if number.is_some_and(|number| number.parse::<u64>().is_ok()) && entry.file_type()?.is_file() {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.moved {
+            // Should this fail too, the next start removes it.
+            _ = fs::remove_file(&self.path);
+        }
+    }
+}

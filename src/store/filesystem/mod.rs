@@ -1,0 +1,176 @@
+//! Pages in a folder: `<path>/<flavor>/<version>/pages/<sha1 of path>/<METHOD>-<sha1 of the variant>`.
+//!
+//! - One process owns `<path>`, by a lock on `<path>/lock`. What it does not recognise it leaves alone.
+//! - A page is written beside its place and renamed into it. Pages are not synced: a power loss may cost pages, which is a
+//!   miss each, and never serves a torn one (see [`crate::page::stored`]).
+//! - At most `max_bytes` lie there; beyond, the least recently used go, nearly (a sample decides). Until the folder has
+//!   been counted after a start, in the background, [`Usage::exact`] is false.
+//! - A listing reads the names of all folders on each call: fine up to some hundred thousand paths.
+
+mod file;
+mod folder;
+mod lock;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::{fs, io};
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use self::folder::{Failure, Folder};
+use self::lock::Lock;
+use super::{Listing, Object, Store, StoreError, Usage};
+use crate::clock::Clock;
+use crate::page::{JournalId, ObjectName, PathId, Sequence};
+
+/// The word for it.
+const KIND: &str = "filesystem";
+
+/// File operations at the same time: enough for a queue in front of any disk, few enough threads.
+const MAX_OPERATIONS: usize = 64;
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses it.
+    #[error(
+        "the folder {} is in use by {holder}: stop it, or give this one a folder of its own (store.filesystem.path)",
+        path.display()
+    )]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// "process 123", as far as that is known.
+        holder: String,
+    },
+    /// The flavor is no name of a folder.
+    #[error("the flavor {0:?} cannot name a folder: use letters, digits, \"-\" and \"_\" (cache.flavor)")]
+    Flavor(String),
+    /// The system refuses.
+    #[error("cannot {action} the folder {}: {source}", path.display())]
+    Folder {
+        /// The verb.
+        action: &'static str,
+        /// The folder or its lock.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    fn folder(action: &'static str, path: &Path, source: io::Error) -> Self {
+        OpenError::Folder { action, path: path.to_owned(), source }
+    }
+}
+
+/// The store `filesystem`.
+#[derive(Debug)]
+pub struct FilesystemStore {
+    folder: Arc<Folder>,
+    operations: Arc<Semaphore>,
+    scan: Option<JoinHandle<()>>,
+}
+
+impl FilesystemStore {
+    /// Takes the folder, which is made if it is missing, and begins to count what lies there. An empty flavor is `default`.
+    ///
+    /// # Errors
+    /// Another process has it, or it cannot be written to.
+    pub fn open(path: &Path, flavor: &str, version: u32, max_bytes: u64, clock: Clock) -> Result<Self, OpenError> {
+        let flavor = if flavor.is_empty() { "default" } else { flavor };
+        // `lock` is the name of the lock.
+        let harmless = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if flavor == "lock" || flavor.len() > 100 || !flavor.chars().all(harmless) {
+            return Err(OpenError::Flavor(flavor.to_owned()));
+        }
+        fs::create_dir_all(path).map_err(|source| OpenError::folder("create", path, source))?;
+        let lock = Lock::acquire(path)?;
+        let root = path.join(flavor).join(version.to_string());
+        let folder = Arc::new(Folder::open(&root, lock, max_bytes, clock)?);
+        let scanned = folder.clone();
+        let scan = std::thread::Builder::new()
+            .name("store-scan".to_owned())
+            .spawn(move || scanned.scan())
+            .map_err(|source| OpenError::folder("start counting", &root, source))?;
+        Ok(FilesystemStore { folder, operations: Arc::new(Semaphore::new(MAX_OPERATIONS)), scan: Some(scan) })
+    }
+
+    /// Does blocking work where it may block; `action` says what could not be done.
+    async fn run<T: Send + 'static>(
+        &self,
+        action: impl FnOnce() -> String + Send,
+        work: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = self.operations.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let folder = self.folder.clone();
+        // The permit goes along: work that nobody waits for any more still takes a thread.
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&folder)
+        });
+        let result = done.await.unwrap_or_else(|stopped| Err(stopped.into()));
+        result.map_err(|source| StoreError { store: KIND, action: action(), source })
+    }
+}
+
+impl Drop for FilesystemStore {
+    fn drop(&mut self) {
+        self.folder.stop();
+        if let Some(scan) = self.scan.take() {
+            // It ends after the path it is at; then the lock is free.
+            _ = scan.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FilesystemStore {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Option<Object>, StoreError> {
+        let wanted = name.clone();
+        self.run(|| format!("read {name}"), move |folder| folder.get(&wanted)).await
+    }
+
+    async fn put(&self, name: &ObjectName, object: &Object) -> Result<(), StoreError> {
+        let (at, what) = (name.clone(), object.clone());
+        let action = || format!("write the page of {} as {name}", object.path());
+        self.run(action, move |folder| folder.put(&at, &what)).await
+    }
+
+    async fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, StoreError> {
+        let (below, journal) = (*path, journal.clone());
+        let action = || format!("remove old pages in {path}");
+        self.run(action, move |folder| folder.remove_older(&below, &journal, before)).await
+    }
+
+    async fn count(&self, path: &PathId) -> Option<u64> {
+        let below = *path;
+        let counted = self.run(|| format!("count the pages in {path}"), move |folder| Ok(folder.count(&below)?)).await;
+        counted.inspect_err(|error| tracing::warn!("{error}")).ok()
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&ObjectName>, limit: usize) -> Result<Listing, StoreError> {
+        let (wanted, after) = (prefix.to_owned(), after.cloned());
+        let action = || format!("list the pages below {prefix}");
+        self.run(action, move |folder| folder.list(&wanted, after.as_ref(), limit)).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.run(|| "use its folder".to_owned(), |folder| folder.check()).await
+    }
+
+    fn usage(&self) -> Usage {
+        self.folder.usage()
+    }
+}
+
+#[cfg(test)]
+mod tests;
