@@ -46,6 +46,8 @@ struct Inner {
     menu: RwLock<Menu>,
     /// Paths whose invalidation is not confirmed yet. What could not be delivered goes along with the next save.
     owed: Mutex<Vec<String>>,
+    /// Held during a call: a save whose paths went along with another one's call waits for that answer.
+    calling: tokio::sync::Mutex<()>,
     renders: AtomicU64,
     render_time: Duration,
     invalidate: Invalidate,
@@ -60,6 +62,7 @@ impl Shop {
         Shop(Arc::new(Inner {
             menu: RwLock::new(Menu::usual()),
             owed: Mutex::default(),
+            calling: tokio::sync::Mutex::default(),
             renders: AtomicU64::new(0),
             render_time,
             invalidate,
@@ -176,8 +179,12 @@ impl Shop {
     async fn deliver(&self) -> Result<(), String> {
         let shop = Arc::clone(&self.0);
         let call = tokio::spawn(async move {
+            let _calling = shop.calling.lock().await;
             // Taken out, not copied: a save during the call owes its paths anew.
             let paths = std::mem::take(&mut *shop.owed.lock());
+            if paths.is_empty() {
+                return Ok(());
+            }
             let answer = (shop.invalidate)(paths.clone()).await;
             if answer.is_err() {
                 let mut owed = shop.owed.lock();
