@@ -29,6 +29,7 @@ const RESERVED: &[(&[&str], &[&str], &str)] = &[
         &["proxy/origin.rs", "cli/"],
         "one place connects to the origin; the client commands connect to the admin API",
     ),
+    (&["aws_sdk", "aws_config"], &["store/s3"], "one place knows the SDK of S3"),
     (
         &["std::fs", "tokio::fs", "std::env", "env::var", "File::open"],
         &["config.rs", "config/", "store/", "invalidation/journal/", "cli/"],

@@ -184,6 +184,25 @@ async fn what_the_cache_did_not_take_goes_along_with_the_next_save() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_cache_is_told_even_if_the_visitor_hangs_up() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let slow: Invalidate = Arc::new(move |paths| {
+        let seen = Arc::clone(&seen);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            seen.lock().extend(paths);
+            Ok(())
+        })
+    });
+    let shop = router(Shop::new(Duration::ZERO, slow, "http://127.0.0.1:8081/"));
+    tokio::time::timeout(Duration::from_secs(1), submit(&shop, "/edit/vanilla/", VANILLA)).await.unwrap_err();
+    assert!(told.lock().is_empty());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(told.lock().contains(&"/flavors/vanilla/".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_form_has_a_bound() {
     let (shop, hook) = shop();
     let form = format!("{VANILLA}&more={}", "x".repeat(FORM_BYTES));
