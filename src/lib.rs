@@ -1,5 +1,6 @@
 //! everpage: a full-page caching reverse proxy that keeps every page forever and never serves one that was invalidated.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod invalidation;

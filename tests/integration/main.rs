@@ -1,0 +1,3 @@
+//! The behaviour of everpage from the outside, one file for each, and the order of its own house.
+
+mod tidy;
