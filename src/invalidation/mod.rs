@@ -1,4 +1,5 @@
 //! WHAT IS NO LONGER TRUE?
 
+pub mod body;
 pub mod journal;
 pub mod selector;
