@@ -4,6 +4,7 @@
 //! taken whole or refused whole: a selector that was overlooked would leave a page that its writer believes gone. This module
 //! never applies anything and never looks at what is stored.
 
+mod fault;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -12,10 +13,12 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
+pub use self::fault::{BodyError, Fault};
 use self::shape::{Members, Value};
 use super::selector::{Record, Target};
 use crate::clock::UnixMillis;
-use crate::policy::path;
+use crate::policy::host::normalise_host;
+use crate::policy::path::{PathError, normalise, split_url};
 
 /// Paths, prefixes and tags of one request together: ten times what a site has ever been seen to send, and still one line of a
 /// journal.
@@ -50,85 +53,6 @@ impl Request {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.record.is_empty()
-    }
-}
-
-/// Why a body is refused: the answer's `error` and `detail`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{error}: {detail}")]
-pub struct BodyError {
-    /// A name that stays the same, such as `not-a-list`: [`Fault::as_str`].
-    pub error: &'static str,
-    /// Where it is and what would be right, for people.
-    pub detail: String,
-}
-
-/// What can be wrong with a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Cannot be parsed; the detail has line and column.
-    NotJson,
-    /// Neither an object nor an array.
-    NotARequest,
-    /// A key that means nothing, or misspelt.
-    UnknownKey,
-    /// The same key twice in one object.
-    DuplicateKey,
-    /// More keys than any form has.
-    TooManyKeys,
-    /// Something else where a list belongs.
-    NotAList,
-    /// Something else where a string belongs.
-    NotAString,
-    /// Something else where true or false belongs.
-    NotABoolean,
-    /// No key that could name a page.
-    NoSelector,
-    /// More than [`MAX_SELECTORS`].
-    TooManySelectors,
-    /// Keys of two forms in one body.
-    MixedForms,
-    /// A `type` that the draft does not know.
-    UnknownType,
-    /// No path, or one that no request could have.
-    BadPath,
-    /// No host, or one that no request could have.
-    BadHost,
-    /// Empty or too long.
-    BadTag,
-    /// Empty, too long, or with control characters.
-    BadId,
-    /// Too long.
-    BadReason,
-}
-
-impl Fault {
-    /// The answer's `error`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fault::NotJson => "not-json",
-            Fault::NotARequest => "not-a-request",
-            Fault::UnknownKey => "unknown-key",
-            Fault::DuplicateKey => "duplicate-key",
-            Fault::TooManyKeys => "too-many-keys",
-            Fault::NotAList => "not-a-list",
-            Fault::NotAString => "not-a-string",
-            Fault::NotABoolean => "not-a-boolean",
-            Fault::NoSelector => "no-selector",
-            Fault::TooManySelectors => "too-many-selectors",
-            Fault::MixedForms => "mixed-forms",
-            Fault::UnknownType => "unknown-type",
-            Fault::BadPath => "bad-path",
-            Fault::BadHost => "bad-host",
-            Fault::BadTag => "bad-tag",
-            Fault::BadId => "bad-id",
-            Fault::BadReason => "bad-reason",
-        }
-    }
-
-    fn because(self, detail: String) -> BodyError {
-        BodyError { error: self.as_str(), detail }
     }
 }
 
@@ -175,7 +99,7 @@ impl Request {
         self.read_options(members)?;
         self.record.all = members.flag("all")?;
         self.add_paths("paths", members.list("paths")?.unwrap_or_default())?;
-        self.add_prefixes("prefixes", members.list("prefixes")?.unwrap_or_default())?;
+        self.add_prefixes("prefixes", &members.list("prefixes")?.unwrap_or_default())?;
         self.add_tags("tags", members.list("tags")?.unwrap_or_default())
     }
 
@@ -192,7 +116,7 @@ impl Request {
         let selectors = members.list("selectors")?.ok_or_else(|| missing("selectors"))?;
         match kind.as_str() {
             "uri" => self.add_paths("selectors", selectors),
-            "uri-prefix" => self.add_prefixes("selectors", selectors),
+            "uri-prefix" => self.add_prefixes("selectors", &selectors),
             "origin" => self.add_origins(&selectors),
             "group" => match members.list("groups")? {
                 Some(groups) => self.add_groups(&selectors, groups),
@@ -230,7 +154,7 @@ impl Request {
         Ok(())
     }
 
-    fn add_prefixes(&mut self, list: &str, texts: Vec<String>) -> Result<(), BodyError> {
+    fn add_prefixes(&mut self, list: &str, texts: &[String]) -> Result<(), BodyError> {
         self.check_room(texts.len())?;
         let targets = texts.iter().enumerate().map(|(at, text)| {
             let target = target(&format_args!("{list}[{at}]"), text, self.record.host.as_ref())?;
@@ -287,15 +211,15 @@ impl Request {
 
 /// A path or URL; query and fragment are dropped, a path stands for all its variants.
 fn target(place: &std::fmt::Arguments<'_>, text: &str, default_host: Option<&Arc<str>>) -> Result<Target, BodyError> {
-    let wrong = |why: String| Fault::BadPath.because(format!("{place} is {}: {why}", shown(text)));
-    let bare = &text[..text.find(['?', '#']).unwrap_or(text.len())];
-    let (own_host, path) = path::split_url(bare).map_err(|error| wrong(error.to_string()))?;
-    if own_host.is_none() && !path.starts_with('/') {
-        let right = shown(&format!("/{path}"));
-        return Err(wrong(format!("a path starts with `/`; write {right} or a full URL")));
-    }
-    let path = if path.is_empty() { "/" } else { path };
-    let path = path::normalise(path).map_err(|error| wrong(error.to_string()))?;
+    let wrong = |error: PathError| {
+        let hint = match error {
+            PathError::NoLeadingSlash => format!("; write {}", shown(&format!("/{text}"))),
+            _ => String::new(),
+        };
+        Fault::BadPath.because(format!("{place} is {}: {error}{hint}", shown(text)))
+    };
+    let (own_host, path) = split_url(text).map_err(wrong)?;
+    let path = normalise(path).map_err(wrong)?;
     Ok(Target { host: own_host.map(Arc::from).or_else(|| default_host.cloned()), path: Arc::from(path) })
 }
 
@@ -309,8 +233,8 @@ fn without_end_slash(path: Arc<str>) -> Arc<str> {
 
 /// The hosts of origins such as `https://shop.example:443`.
 fn origins(selectors: &[String]) -> impl Iterator<Item = Result<Arc<str>, BodyError>> {
-    selectors.iter().enumerate().map(|(at, text)| match path::split_url(text) {
-        Ok((Some(host), "" | "/")) => Ok(host.into()),
+    selectors.iter().enumerate().map(|(at, text)| match split_url(text) {
+        Ok((Some(host), "/")) => Ok(host.into()),
         _ => {
             let detail = format!("selectors[{at}] is {}; give an origin: \"https://shop.example:443\"", shown(text));
             Err(Fault::BadHost.because(detail))
@@ -319,8 +243,7 @@ fn origins(selectors: &[String]) -> impl Iterator<Item = Result<Arc<str>, BodyEr
 }
 
 fn host(raw: &str) -> Result<Arc<str>, BodyError> {
-    // No scheme goes with it, so the port that is spelled out tells which default it is.
-    let host = path::normalise_host(raw, raw.ends_with(":443")).map_err(|error| {
+    let host = normalise_host(raw).map_err(|error| {
         let detail = format!("`host` is {}: {error}; give a name such as \"shop.example\"", shown(raw));
         Fault::BadHost.because(detail)
     })?;
