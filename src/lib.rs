@@ -8,4 +8,5 @@ pub mod logging;
 pub mod metrics;
 pub mod page;
 pub mod policy;
+pub mod proxy;
 pub mod store;

@@ -118,6 +118,8 @@ struct Names {
     kinds: u8,
     /// Whether any name is narrowed to a host.
     narrowed: bool,
+    /// Segments of the deepest prefix: ancestors below it need no look-up, however deep a visitor's path is.
+    deepest: u64,
     newest_by_key: HashMap<u64, u64, BuildHasherDefault<AlreadyHashed>>,
 }
 
@@ -133,7 +135,9 @@ impl Names {
             self.note(sequence, Kind::Path, host.as_deref(), &path::path_id(path).0);
         }
         for Target { host, path } in &record.prefixes {
-            self.note(sequence, Kind::Prefix, host.as_deref(), &path::prefix_identity(path));
+            let identity = path::prefix_identity(path);
+            self.deepest = self.deepest.max(path::ancestors(&identity).count() as u64);
+            self.note(sequence, Kind::Prefix, host.as_deref(), &identity);
         }
         for tag in &record.tags {
             self.note(sequence, Kind::Tag, host, tag.as_bytes());
@@ -162,7 +166,8 @@ impl Names {
             newest = newest.max(self.look(Kind::Tag, subject.host, tag.as_bytes()));
         }
         if self.has(Kind::Prefix) {
-            for ancestor in path::ancestors(&path::identity(subject.path)) {
+            let deepest = usize::try_from(self.deepest).unwrap_or(usize::MAX);
+            for ancestor in path::ancestors(&path::identity(subject.path)).take(deepest) {
                 newest = newest.max(self.look(Kind::Prefix, subject.host, ancestor));
             }
         }
@@ -183,7 +188,8 @@ impl Names {
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {
-        for number in [self.all, self.newest, u64::from(self.kinds), u64::from(self.narrowed), self.len() as u64] {
+        let (kinds, narrowed) = (u64::from(self.kinds), u64::from(self.narrowed));
+        for number in [self.all, self.newest, kinds, narrowed, self.deepest, self.len() as u64] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         for (key, newest) in &self.newest_by_key {
@@ -198,6 +204,7 @@ impl Names {
             newest: read_u64(&mut bytes)?,
             kinds: u8::try_from(read_u64(&mut bytes)?).ok()?,
             narrowed: read_u64(&mut bytes)? != 0,
+            deepest: read_u64(&mut bytes)?,
             newest_by_key: HashMap::default(),
         };
         let count = usize::try_from(read_u64(&mut bytes)?).ok()?;
@@ -253,20 +260,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::clock::UnixMillis;
 
     fn record() -> Record {
-        Record {
-            at: UnixMillis(0),
-            id: None,
-            paths: vec![],
-            prefixes: vec![],
-            tags: vec![],
-            all: false,
-            host: None,
-            soft: false,
-            reason: None,
-        }
+        Record::default()
     }
 
     fn target(host: Option<&str>, path: &str) -> Target {

@@ -30,6 +30,7 @@
 //!
 //! This module never fetches, never stores, and never deletes a page.
 
+pub mod body;
 pub mod index;
 pub mod journal;
 pub mod selector;
@@ -227,7 +228,7 @@ impl Shared {
                 }
                 None => {
                     tracing::error!(%sequence, "the journal's snapshot cannot be read: every page up to it is invalid");
-                    index.apply(sequence, &Record::everything(UnixMillis(0)));
+                    index.apply(sequence, &Record { all: true, ..Record::default() });
                 }
             }
         }

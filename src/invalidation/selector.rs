@@ -1,6 +1,6 @@
-//! What does an invalidation name? Records, and the bodies of `POST /invalidate` that ask for them.
+//! What does an invalidation name? Records, as the journal keeps them and the index applies them.
 //!
-//! Pure: it never looks at what is stored and never applies anything.
+//! Pure: it never looks at what is stored and never applies anything. What clients send is read in `body`.
 
 use std::sync::Arc;
 
@@ -17,8 +17,11 @@ pub struct Target {
     pub path: Arc<str>,
 }
 
-/// One invalidation, as the journal keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// One invalidation, as the journal keeps it. Each list is without repetitions, in the order of the request.
+///
+/// A field that is not known makes a record unreadable: it may name pages that would be missed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// When it was made.
     pub at: UnixMillis,
@@ -28,7 +31,8 @@ pub struct Record {
     /// Pages by their path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<Target>,
-    /// Pages at and below a path, by segments.
+    /// Pages at and below a path, by segments: `/blog` stands for `/blog`, `/blog/` and all below. Without a slash at the end, but
+    /// for `/`, which is every path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<Target>,
     /// Pages that carry a tag (of `host`, if that is given).
@@ -46,4 +50,12 @@ pub struct Record {
     /// In the caller's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Arc<str>>,
+}
+
+impl Record {
+    /// Names no page at all: nothing would change by it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.prefixes.is_empty() && self.tags.is_empty() && !self.all
+    }
 }

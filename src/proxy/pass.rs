@@ -179,7 +179,7 @@ impl Handler {
     fn own_path(&self, visit: &Visit<'_>, reason: &str) -> Option<Record> {
         let path = path::normalise(visit.parts.uri.path()).ok()?;
         let target = Target { host: None, path: path.as_ref().into() };
-        Some(Record { paths: vec![target], reason: Some(reason.into()), ..Record::at(self.clock.now()) })
+        Some(Record { paths: vec![target], reason: Some(reason.into()), at: self.clock.now(), ..Record::default() })
     }
 
     /// OPTIONS or TRACE whose Max-Forwards has run out ends here (RFC 9110, section 7.6.2).

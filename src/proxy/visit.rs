@@ -153,7 +153,7 @@ impl Front {
         self.check_length(&parts.headers)?;
         let trusted = !self.trusted.is_empty() && contains(&self.trusted, visitor.address);
         let https = trusted && last_item(&parts.headers, "x-forwarded-proto").is_some_and(|proto| proto == "https");
-        let host = self.host(parts, https)?;
+        let host = self.host(parts)?;
         if !self.hosts.is_empty() && !self.hosts.iter().any(|served| **served == *host) {
             return Err(Refusal::ForeignHost);
         }
@@ -174,7 +174,7 @@ impl Front {
     }
 
     /// The URL's authority, else `Host` (RFC 9112, section 3.2.2).
-    fn host<'a>(&'a self, parts: &'a Parts, https: bool) -> Result<Cow<'a, str>, Refusal> {
+    fn host<'a>(&'a self, parts: &'a Parts) -> Result<Cow<'a, str>, Refusal> {
         let mut lines = parts.headers.get_all(HOST).iter();
         let line = lines.next();
         if lines.next().is_some() {
@@ -186,7 +186,7 @@ impl Front {
             (None, None) if parts.version < Version::HTTP_11 => &self.default_host,
             (None, None) => return Err(Refusal::BadHost),
         };
-        normalise_host(raw, https).map_err(|_| Refusal::BadHost)
+        normalise_host(raw).map_err(|_| Refusal::BadHost)
     }
 
     fn check_length(&self, headers: &HeaderMap) -> Result<(), Refusal> {
