@@ -59,19 +59,39 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("everpage");
         let requests = Words::default();
-        registry.register("requests", "Requests by how they ended; many of outcome error: look at the origin", requests.clone());
+        registry.register(
+            "requests",
+            "Requests by how they ended; many of outcome error: look at the origin",
+            requests.clone(),
+        );
         let refused = Words::default();
-        registry.register("refused", "Responses that were not kept, by reason; set-cookie on pages for everybody is a mistake of the app", refused.clone());
+        registry.register(
+            "refused",
+            "Responses that were not kept, by reason; set-cookie on pages for everybody is a mistake of the app",
+            refused.clone(),
+        );
         let bypassed = Words::default();
         registry.register("bypassed", "Requests that went past the cache, by reason", bypassed.clone());
         let store_errors = Counter::default();
-        registry.register("store_errors", "Reads and writes of the store that failed; pages are served all the same, but not kept", store_errors.clone());
+        registry.register(
+            "store_errors",
+            "Reads and writes of the store that failed; pages are served all the same, but not kept",
+            store_errors.clone(),
+        );
         let invalidation_failures = Counter::default();
-        registry.register("invalidation_failures", "Invalidations that could not be made durable; the callers were told: worry", invalidation_failures.clone());
+        registry.register(
+            "invalidation_failures",
+            "Invalidations that could not be made durable; the callers were told: worry",
+            invalidation_failures.clone(),
+        );
         let invalidations = Counter::default();
         registry.register("invalidations", "Invalidations made on the admin API", invalidations.clone());
         let origin_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 16));
-        registry.register("origin_seconds", "From asking the origin to the head of its response, for pages that may be kept", origin_seconds.clone());
+        registry.register(
+            "origin_seconds",
+            "From asking the origin to the head of its response, for pages that may be kept",
+            origin_seconds.clone(),
+        );
         let gauges = GAUGES.map(|(name, help)| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());

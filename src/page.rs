@@ -203,6 +203,9 @@ impl PageHead {
     }
 }
 
+/// An allocation's own costs and the tables around it.
+const ALLOCATION_BYTES: usize = 64;
+
 /// A page: head, body, and when it was last found valid.
 #[derive(Debug)]
 pub struct Page {
@@ -217,6 +220,17 @@ pub struct Page {
 }
 
 impl Page {
+    /// Bytes it takes in memory, nearly; never changes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let head = &self.head;
+        let fields: usize = head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
+        let tags: usize = head.tags.iter().map(|tag| tag.len() + ALLOCATION_BYTES).sum();
+        let varied: usize = head.varied_by.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
+        let names = head.host.len() + head.path.len() + head.query.as_ref().map_or(0, |query| query.len());
+        (size_of::<Page>() + self.body.len() + fields + tags + varied + names + ALLOCATION_BYTES) as u64
+    }
+
     /// A page that has not been looked up in the index yet.
     #[must_use]
     pub fn new(head: PageHead, body: Bytes, path_id: PathId) -> Self {
@@ -254,24 +268,15 @@ impl Object {
     /// Bytes it takes in memory, nearly: for tiers that are bounded by bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        /// An allocation's own costs and the tables around it.
-        const OVERHEAD: usize = 64;
-        let bytes = match self {
-            Object::Page(page) => {
-                let head = &page.head;
-                let fields: usize = head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + OVERHEAD).sum();
-                let tags: usize = head.tags.iter().map(|tag| tag.len() + OVERHEAD).sum();
-                let varied: usize = head.varied_by.iter().map(|(n, v)| n.as_str().len() + v.len() + OVERHEAD).sum();
-                let names = head.host.len() + head.path.len() + head.query.as_ref().map_or(0, |query| query.len());
-                size_of::<Page>() + page.body.len() + fields + tags + varied + names + OVERHEAD
-            }
+        match self {
+            Object::Page(page) => page.memory_bytes(),
             Object::Variants(variants) => {
-                let fields: usize = variants.fields.iter().map(|field| field.as_str().len() + OVERHEAD).sum();
+                let fields: usize = variants.fields.iter().map(|field| field.as_str().len() + ALLOCATION_BYTES).sum();
                 let known = variants.known.len() * size_of::<Key>();
-                size_of::<Variants>() + fields + known + variants.host.len() + variants.path.len() + OVERHEAD
+                let names = variants.host.len() + variants.path.len();
+                (size_of::<Variants>() + fields + known + names + ALLOCATION_BYTES) as u64
             }
-        };
-        bytes as u64
+        }
     }
 
     /// Whether a page may lie under the name: it is of that path and method.

@@ -4,8 +4,8 @@
 //! another URL, host, scheme or method. What is not in the key must not change the page.
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -107,7 +107,8 @@ pub fn for_fill(request: &HeaderMap, told: &Told<'_>, only: Option<&[HeaderName]
             Some(keyed) => keyed.contains(name) || ALWAYS_FORWARDED.contains(name),
             None => true,
         };
-        if travels && reaches_origin_on_fill(name) && !listed.contains(name) && name != HOST && name != ACCEPT_ENCODING {
+        if travels && reaches_origin_on_fill(name) && !listed.contains(name) && name != HOST && name != ACCEPT_ENCODING
+        {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -234,14 +235,18 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())).collect()
+        lines
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
+            .collect()
     }
 
     const NOBODY: Told<'_> = Told { host: "shop.example", https: false, client: None };
 
     #[test]
     fn a_fill_names_no_visitor_and_no_other_url() {
-        let mut request = headers(&[("accept-language", "de"), ("connection", "x-hop"), ("x-hop", "1"), ("if-none-match", "*")]);
+        let mut request =
+            headers(&[("accept-language", "de"), ("connection", "x-hop"), ("x-hop", "1"), ("if-none-match", "*")]);
         for name in NAMES_SOMEBODY {
             request.insert(name, "evil".parse().unwrap());
         }

@@ -119,8 +119,15 @@ impl Rules {
             (QueryPolicy::Bypass, Some(_)) => return Lookup::Bypass(Reason::Query),
             (_, query) => query,
         };
-        let key =
-            key::base(request.method, request.https, request.host, &path, query.as_deref(), &self.key_headers, request.headers);
+        let key = key::base(
+            request.method,
+            request.https,
+            request.host,
+            &path,
+            query.as_deref(),
+            &self.key_headers,
+            request.headers,
+        );
         Lookup::Use(Target { method: request.method, https: request.https, host: request.host, path, query, key })
     }
 

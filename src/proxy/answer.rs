@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, IF_RANGE,
-    LAST_MODIFIED, RANGE,
+    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HeaderName, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
@@ -94,7 +94,8 @@ fn one_part(mut headers: HeaderMap, whole: &Bytes, part: &Range<u64>) -> Respons
 fn many_parts(mut headers: HeaderMap, whole: &Bytes, parts: &[Range<u64>]) -> Response<Body> {
     let boundary = uuid::Uuid::new_v4().simple().to_string();
     let content_type = headers.insert(CONTENT_TYPE, field(format!("multipart/byteranges; boundary={boundary}")));
-    let content_type = content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("application/octet-stream");
+    let content_type =
+        content_type.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("application/octet-stream");
     let mut pieces = VecDeque::with_capacity(2 * parts.len() + 1);
     for part in parts {
         let range = content_range(part, whole.len());

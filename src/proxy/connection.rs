@@ -7,16 +7,16 @@ use std::sync::Arc;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
 use super::visit::Visitor;
 use super::wire::Guard;
 use crate::config::Limits;
 
-/// Serves a connection until either side ends it, or the server drains.
-pub async fn serve<S>(handler: Arc<Handler>, stream: S, address: IpAddr, limits: Limits, watcher: Watcher)
+/// Serves a connection until either side ends it; when `draining`, after the answer that is under way.
+pub async fn serve<S>(handler: Arc<Handler>, stream: S, address: IpAddr, limits: Limits, draining: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -33,7 +33,16 @@ where
         .max_headers(limits.head_fields)
         .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
-    if let Err(error) = watcher.watch(connection).await {
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        () = draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
         tracing::debug!(%address, %error, "connection ended");
     }
 }

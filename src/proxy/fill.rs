@@ -6,15 +6,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER,
-};
+use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use sha1::{Digest, Sha1};
 use tokio::sync::oneshot;
 
-use super::body::BoxError;
 use super::flight::{Arrival, Flight, Head};
 use super::handler::Handler;
 use super::origin::{IncomingBody, OriginError};
@@ -331,7 +328,14 @@ impl Handler {
     }
 
     /// Memory first, then those on board, then the store: nobody waits for a write.
-    async fn keep_page(&self, errand: &Errand, kept: &Kept, page: &Arc<Page>, flight: &Flight, trailers: Option<HeaderMap>) {
+    async fn keep_page(
+        &self,
+        errand: &Errand,
+        kept: &Kept,
+        page: &Arc<Page>,
+        flight: &Flight,
+        trailers: Option<HeaderMap>,
+    ) {
         if self.invalidations.newest(&errand.subject(&kept.admitted.tags)).hard > page.head.as_of {
             self.note_refused(errand, Reason::Invalidated);
             return flight.land(trailers);
@@ -356,7 +360,8 @@ impl Handler {
         self.metrics.refused(reason.as_str()).inc();
         // What lies with the response will be so again; the rest is chance.
         if !matches!(reason, Reason::Invalidated | Reason::CutShort | Reason::FillMemory) {
-            let until = self.clock.now().0 + u64::try_from(self.settings.uncacheable_for.as_millis()).unwrap_or(u64::MAX);
+            let until =
+                self.clock.now().0 + u64::try_from(self.settings.uncacheable_for.as_millis()).unwrap_or(u64::MAX);
             self.uncacheable.insert(errand.place, until);
         }
     }

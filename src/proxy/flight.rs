@@ -31,11 +31,11 @@ use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::body::BoxError;
 use crate::invalidation::Invalidations;
 use crate::invalidation::index::Subject;
 use crate::page::{Key, Page, Sequence};
 use crate::policy::reason::Reason;
-use super::body::BoxError;
 
 /// Bytes that a response too large to be kept may be ahead of its slowest reader.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -258,7 +258,9 @@ impl Cabin {
     }
 
     fn wake_producer(&mut self) {
-        if self.windowed && let Some(producer) = self.producer.take() {
+        if self.windowed
+            && let Some(producer) = self.producer.take()
+        {
             producer.wake();
         }
     }
@@ -276,7 +278,9 @@ impl Cabin {
                 reader.waker = Some(context.waker().clone());
                 Poll::Pending
             }
-            Some(Ending::Broken(reason)) => Poll::Ready(Some(Err(format!("the response ended early: {}", reason.as_str()).into()))),
+            Some(Ending::Broken(reason)) => {
+                Poll::Ready(Some(Err(format!("the response ended early: {}", reason.as_str()).into())))
+            }
             Some(Ending::Whole(trailers)) => {
                 self.readers.remove(&id);
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))

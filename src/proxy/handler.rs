@@ -40,8 +40,8 @@ use crate::policy::conditional::{self, Precondition};
 use crate::policy::reason::Reason;
 use crate::policy::rules::{Lookup, Rules, Target};
 use crate::policy::{key, path};
-use crate::store::memory_tier::MemoryTier;
 use crate::store::Store;
+use crate::store::memory_tier::MemoryTier;
 
 /// Pages that turned out not to be kept, remembered at most.
 const UNCACHEABLE_MAX: usize = 100_000;
@@ -229,7 +229,8 @@ impl Handler {
     /// A stored GET answers HEAD; a HEAD of its own is looked for after it.
     fn find(&self, target: &Target<'_>, request: &HeaderMap) -> Found {
         if target.method == Method::HEAD
-            && let found @ (Found::Page(_) | Found::Soft(..)) = self.find_under(&self.rules.as_get(target, request).key, request)
+            && let found @ (Found::Page(_) | Found::Soft(..)) =
+                self.find_under(&self.rules.as_get(target, request).key, request)
         {
             return found;
         }
@@ -269,7 +270,12 @@ impl Handler {
         page.head.fresh_seconds.is_none_or(|fresh| passed() < fresh)
     }
 
-    async fn miss(self: &Arc<Self>, visit: &Visit<'_>, target: &Target<'_>, mut place: Place) -> (Outcome, Response<Body>) {
+    async fn miss(
+        self: &Arc<Self>,
+        visit: &Visit<'_>,
+        target: &Target<'_>,
+        mut place: Place,
+    ) -> (Outcome, Response<Body>) {
         let deadline = Instant::now() + self.settings.patience;
         let path_id = path::path_id(&target.path);
         for attempt in 1..=FLIGHTS_MAX {
@@ -345,8 +351,8 @@ impl Handler {
             Arrival::Signpost => None,
             Arrival::Streaming(head) => {
                 let subject = Subject { host: target.host, path: &target.path, path_id: &path_id, tags: &head.tags };
-                let is_other_variant = !head.vary.is_empty()
-                    && key::variant(&target.key, &head.vary, &visit.parts.headers) != head.key;
+                let is_other_variant =
+                    !head.vary.is_empty() && key::variant(&target.key, &head.vary, &visit.parts.headers) != head.key;
                 if is_other_variant || seat.was_overtaken(&self.invalidations, &subject, head.as_of) {
                     return None;
                 }
@@ -354,9 +360,14 @@ impl Handler {
             }
             Arrival::Alone(reason) => {
                 let response = handoff?.await.ok()?;
-                Some((Outcome::Refused, self.relay(response, |status| outcome::refused(place.forwarded, status, reason))))
+                Some((
+                    Outcome::Refused,
+                    self.relay(response, |status| outcome::refused(place.forwarded, status, reason)),
+                ))
             }
-            Arrival::Failed(reason) if leads => Some((Outcome::Error, notice::origin_failed(reason, outcome::failed(reason)))),
+            Arrival::Failed(reason) if leads => {
+                Some((Outcome::Error, notice::origin_failed(reason, outcome::failed(reason))))
+            }
             Arrival::Failed(_) => None,
         }
     }

@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, timeout};
-use tower::timeout::{Timeout, error::Elapsed};
+use tower::Service;
 
 use super::body::BoxError;
 use crate::config;
@@ -85,7 +85,7 @@ pub trait Origin: Send + Sync + fmt::Debug + 'static {
 
 /// An origin over HTTP/1.1.
 pub struct HttpOrigin {
-    client: Client<Timeout<HttpsConnector<HttpConnector>>, Tracked>,
+    client: Client<Bounded<HttpsConnector<HttpConnector>>, Tracked>,
     scheme: Scheme,
     authority: Authority,
     slots: Arc<Semaphore>,
@@ -106,15 +106,18 @@ impl HttpOrigin {
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         let tls = match tls {
             Some(tls) => tls,
-            None => rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
+            None => rustls::ClientConfig::builder()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth(),
         };
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(settings.pool_idle_timeout)
             .pool_max_idle_per_host(settings.pool_idle)
-            .build(Timeout::new(connector, settings.connect_timeout));
+            .build(Bounded { connector, limit: settings.connect_timeout });
         let parts = settings.url.clone().into_parts();
         Ok(HttpOrigin {
             client,
@@ -145,7 +148,10 @@ impl HttpOrigin {
                 Ok(Err(error)) => return Err(classify(error, upload)),
                 Err(_) if upload.last() + self.first_byte_timeout > deadline => {}
                 Err(_) => {
-                    return Err(OriginError::Timeout { waited_for: "the response's head", limit: self.first_byte_timeout });
+                    return Err(OriginError::Timeout {
+                        waited_for: "the response's head",
+                        limit: self.first_byte_timeout,
+                    });
                 }
             }
         }
@@ -178,19 +184,44 @@ impl fmt::Debug for HttpOrigin {
 }
 
 fn classify(error: hyper_util::client::legacy::Error, upload: &Progress) -> OriginError {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(cause) = source {
-        if cause.is::<Elapsed>() {
-            return OriginError::Unreachable("no connection within origin.connect_timeout".into());
-        }
-        source = cause.source();
-    }
     if error.is_connect() {
         OriginError::Unreachable(error.into())
     } else if upload.failed() {
         OriginError::Upload(error.into())
     } else {
         OriginError::Broken(error.into())
+    }
+}
+
+/// A connector with a bound on name, TCP and TLS together.
+#[derive(Clone, Debug)]
+struct Bounded<C> {
+    connector: C,
+    limit: Duration,
+}
+
+impl<C> Service<Uri> for Bounded<C>
+where
+    C: Service<Uri>,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, limit) = (self.connector.call(uri), self.limit);
+        Box::pin(async move {
+            match timeout(limit, connecting).await {
+                Ok(result) => result.map_err(Into::into),
+                Err(_) => Err("no connection within origin.connect_timeout".into()),
+            }
+        })
     }
 }
 
@@ -251,7 +282,10 @@ impl Body for Watched {
     type Data = Bytes;
     type Error = OriginError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, OriginError>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => {
                 self.stall.moved();

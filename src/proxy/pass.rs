@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST, MAX_FORWARDS, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -72,7 +72,11 @@ impl Handler {
     }
 
     /// Passes a response on, whole.
-    pub(super) fn relay(&self, response: Response<IncomingBody>, field: impl FnOnce(StatusCode) -> HeaderValue) -> Response<Body> {
+    pub(super) fn relay(
+        &self,
+        response: Response<IncomingBody>,
+        field: impl FnOnce(StatusCode) -> HeaderValue,
+    ) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
         fields::remove_hop_by_hop(&mut parts.headers);
         fields::remove_cache_fields(&mut parts.headers);
@@ -280,4 +284,3 @@ where
         self.body.size_hint()
     }
 }
-

@@ -66,10 +66,9 @@ impl MemoryTier {
             .shards(shards(capacity, max_body))
             .build();
         MemoryTier {
-            pages: options
-                .ok()
-                .filter(|_| capacity > 0)
-                .map(|options| Cache::with_options(options, Weights, KeyHasher::default(), DefaultLifecycle::default())),
+            pages: options.ok().filter(|_| capacity > 0).map(|options| {
+                Cache::with_options(options, Weights, KeyHasher::default(), DefaultLifecycle::default())
+            }),
             signposts: Cache::new(SIGNPOSTS_MAX),
             large_seen: Mutex::new(quick_cache::unsync::Cache::new(LARGE_SEEN_MAX)),
         }
@@ -142,7 +141,7 @@ struct Weights;
 
 impl Weighter<Key, Arc<Page>> for Weights {
     fn weight(&self, _: &Key, page: &Arc<Page>) -> u64 {
-        ENTRY_BYTES + page.weight()
+        ENTRY_BYTES + page.memory_bytes()
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod contract;
 pub mod filesystem;
 pub mod memory;
+pub mod memory_tier;
 
 use std::fmt;
 

@@ -1,0 +1,228 @@
+//! The composition root: a configuration becomes a running server.
+//!
+//! Everything that must be right is tried in [`Server::bind`]: whoever gets a server can run it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::{Config, StoreKind};
+use crate::invalidation::Invalidations;
+use crate::invalidation::journal::filesystem::FilesystemJournal;
+use crate::invalidation::journal::memory::MemoryJournal;
+use crate::invalidation::journal::{Journal, Recovered};
+use crate::metrics::{Metrics, Reading};
+use crate::policy::rules::Rules;
+use crate::proxy::connection;
+use crate::proxy::handler::{Handler, Parties};
+use crate::proxy::origin::{HttpOrigin, tls};
+use crate::proxy::visit::Visitor;
+use crate::store::Store;
+use crate::store::filesystem::FilesystemStore;
+use crate::store::memory::MemoryStore;
+use crate::store::memory_tier::MemoryTier;
+
+/// How long the listener rests when no connection can be accepted: out of file descriptors, mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A server that listens, but does not answer yet.
+pub struct Server {
+    config: Arc<Config>,
+    public: TcpListener,
+    admin: TcpListener,
+    admin_router: axum::Router,
+    handler: Arc<Handler>,
+    connections: Arc<Semaphore>,
+    draining: CancellationToken,
+}
+
+impl Server {
+    /// Opens the store and the journal, binds both listeners.
+    ///
+    /// # Errors
+    /// What could not be opened or bound, and why.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let clock = Clock::Wall;
+        let rules = Arc::new(Rules::new(&config.cache)?);
+        let metrics = Arc::new(Metrics::default());
+        let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body));
+        // The store's lock covers the journal in the same folder: it comes first.
+        let (store, journal, recovered) = open(&config, clock)?;
+        let invalidations = Arc::new(Invalidations::start(journal, recovered));
+        let origin = Arc::new(HttpOrigin::new(&config.origin, tls::client(&config.origin)?)?);
+        let handler = Arc::new(Handler::new(
+            &config,
+            Parties {
+                rules: Arc::clone(&rules),
+                invalidations: Arc::clone(&invalidations),
+                memory: Arc::clone(&memory),
+                store: Arc::clone(&store),
+                origin,
+                metrics: Arc::clone(&metrics),
+                clock,
+            },
+        ));
+        let public = TcpListener::bind(config.listen).await.with_context(|| format!("listen = {}", config.listen))?;
+        let admin_address = config.admin.listen;
+        let admin = TcpListener::bind(admin_address).await.with_context(|| format!("admin.listen = {admin_address}"))?;
+        let connections = Arc::new(Semaphore::new(config.limits.connections));
+        let draining = CancellationToken::new();
+        let is_draining = draining.clone();
+        let admin_router = admin::router(admin::Parties {
+            config: Arc::clone(&config),
+            rules,
+            invalidations,
+            memory,
+            store,
+            metrics,
+            clock,
+            readings: readings(&config, &handler, &connections),
+            draining: Arc::new(move || is_draining.is_cancelled()),
+            refetch: refetch(&handler),
+        });
+        Ok(Server { config, public, admin, admin_router, handler, connections, draining })
+    }
+
+    /// Where visitors are answered.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// Where the admin API is.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Answers until `shutdown`, then drains: `/readyz` says 503 at once, no new connections, what is under way ends, pages are written,
+    /// all within `limits.drain_timeout`.
+    ///
+    /// # Errors
+    /// The admin listener failed.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let admin_ends = CancellationToken::new();
+        let admin_ended = admin_ends.clone().cancelled_owned();
+        let admin = tokio::spawn(axum::serve(self.admin, self.admin_router).with_graceful_shutdown(admin_ended).into_future());
+        let visitors = TaskTracker::new();
+        let accept = accept(self.public, &self.handler, &self.config, &self.connections, &visitors, &self.draining);
+        tokio::select! {
+            () = accept => unreachable!("the listener is asked again and again"),
+            () = shutdown => {}
+        }
+        tracing::info!("draining");
+        self.draining.cancel();
+        visitors.close();
+        let deadline = Instant::now() + self.config.limits.drain_timeout;
+        let drained = timeout_at(deadline, async {
+            visitors.wait().await;
+            self.handler.drain().await;
+        });
+        if drained.await.is_err() {
+            tracing::warn!(connections = visitors.len(), "limits.drain_timeout is over: what is still under way is cut off");
+        }
+        admin_ends.cancel();
+        match timeout_at(Instant::now() + Duration::from_secs(1), admin).await {
+            Ok(ended) => ended.context("the admin listener crashed")?.context("the admin listener failed"),
+            // Somebody holds a connection open: it ends with the process.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    handler: &Arc<Handler>,
+    config: &Config,
+    connections: &Arc<Semaphore>,
+    visitors: &TaskTracker,
+    draining: &CancellationToken,
+) {
+    loop {
+        let slot = Arc::clone(connections).acquire_owned().await.expect("nobody closes this semaphore");
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was not set");
+        }
+        let (handler, limits, draining) = (Arc::clone(handler), config.limits.clone(), draining.clone());
+        visitors.spawn(async move {
+            connection::serve(handler, stream, address.ip(), limits, draining).await;
+            drop(slot);
+        });
+    }
+}
+
+type Opened = (Arc<dyn Store>, Arc<dyn Journal>, Recovered);
+
+fn open(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
+    match config.store.kind {
+        StoreKind::Memory => {
+            let (journal, recovered) = MemoryJournal::open();
+            Ok((Arc::new(MemoryStore::new(config.memory.capacity)), Arc::new(journal), recovered))
+        }
+        StoreKind::Filesystem => {
+            let settings = &config.store.filesystem;
+            let (flavor, version) = (&config.cache.flavor, config.cache.version);
+            let store = FilesystemStore::open(&settings.path, flavor, version, settings.max_bytes, clock)?;
+            let flavor = if flavor.is_empty() { "default" } else { flavor };
+            let (journal, recovered) = FilesystemJournal::open(&settings.path.join(flavor).join("journal"), clock)?;
+            Ok((Arc::new(store), Arc::new(journal), recovered))
+        }
+    }
+}
+
+fn readings(
+    config: &Arc<Config>,
+    handler: &Arc<Handler>,
+    connections: &Arc<Semaphore>,
+) -> Arc<dyn Fn() -> Vec<Reading> + Send + Sync> {
+    let (handler, connections, limit) = (Arc::clone(handler), Arc::clone(connections), config.limits.connections);
+    Arc::new(move || {
+        // One slot waits for the next connection.
+        let open = limit.saturating_sub(connections.available_permits()).saturating_sub(1);
+        let reading = |name, value: usize| Reading { name, value: i64::try_from(value).unwrap_or(i64::MAX) };
+        vec![
+            reading("connections", open),
+            reading("flights", handler.flights()),
+            reading("tunnels", handler.tunnels()),
+        ]
+    })
+}
+
+/// A request from this machine to itself, without the network between.
+fn refetch(handler: &Arc<Handler>) -> admin::Refetch {
+    let handler = Arc::clone(handler);
+    Arc::new(move |request| {
+        let handler = Arc::clone(&handler);
+        Box::pin(async move {
+            let visitor = Visitor::at(std::net::Ipv4Addr::LOCALHOST.into());
+            let body = http_body_util::Empty::<bytes::Bytes>::new();
+            let response = handler.handle(request.map(|()| body), &visitor).await;
+            let status = response.status();
+            // The flight goes on without its reader.
+            drop(response);
+            status
+        })
+    })
+}
