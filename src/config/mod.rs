@@ -1,6 +1,21 @@
 //! `config.toml` as typed data, in the order of the file: parsed and validated, nothing else.
 //!
-//! The only module that reads files and the environment. It never opens a socket or a store.
+//! The only module that reads settings from files and the environment. It never opens a socket or a store.
+//!
+//! Each setting is one line in `keys`; `kinds` and `words` say how a value is read, checked and shown;
+//! `load` puts the layers on top of each other: default, file, environment, command line.
+
+mod defaults;
+mod environment;
+mod error;
+mod file;
+mod given;
+mod keys;
+mod kinds;
+mod load;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,12 +23,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use environment::variables;
+pub use error::{ConfigError, ConfigErrors, Excerpt, Location};
+pub use load::{Loaded, Sources};
+
 /// The whole configuration, valid: every regex compiles, every address parses, every limit makes sense.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Address of the public listener.
     pub listen: SocketAddr,
-    /// Names that are served; empty: any.
+    /// Names that are served, lower case, without a port; empty: any.
     pub hosts: Vec<String>,
     /// Networks that may send `PURGE` on the public listener.
     pub purge_from: Vec<IpNet>,
@@ -36,7 +55,7 @@ pub struct Config {
 }
 
 /// `[limits]`: what a client may do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open client connections; further ones wait in the listener's backlog.
     pub connections: usize,
@@ -57,7 +76,7 @@ pub struct Limits {
 }
 
 /// `[origin]`: the app behind.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Scheme and authority: `http://127.0.0.1:8000`, `https://app.internal`.
     pub url: http::Uri,
@@ -82,7 +101,7 @@ pub struct Origin {
 }
 
 /// `[cache]`: what is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     /// Regexes matched at the start of the path; a path that matches is never kept.
     pub ignore: Vec<String>,
@@ -148,7 +167,7 @@ pub enum UnkeyedHeaders {
 }
 
 /// `[store]`: where pages are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// Which of them.
     pub kind: StoreKind,
@@ -166,7 +185,7 @@ pub enum StoreKind {
 }
 
 /// `[store.filesystem]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilesystemStore {
     /// The folder.
     pub path: PathBuf,
@@ -175,14 +194,14 @@ pub struct FilesystemStore {
 }
 
 /// `[memory]`: the pages at hand.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes; 0 switches the tier off.
     pub capacity: u64,
 }
 
 /// `[admin]`: the control plane.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Address of the admin listener.
     pub listen: SocketAddr,
@@ -191,7 +210,7 @@ pub struct Admin {
 }
 
 /// `[log]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,everpage::proxy=debug`.
     pub level: String,
