@@ -17,9 +17,8 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::{Config, StoreKind};
 use crate::invalidation::Invalidations;
-use crate::invalidation::journal::filesystem::FilesystemJournal;
 use crate::invalidation::journal::memory::MemoryJournal;
-use crate::invalidation::journal::{Journal, Recovered};
+use crate::invalidation::journal::{self, Journal, Recovered, random_identity};
 use crate::metrics::{Metrics, Reading};
 use crate::policy::rules::Rules;
 use crate::proxy::connection;
@@ -74,7 +73,8 @@ impl Server {
         ));
         let public = TcpListener::bind(config.listen).await.with_context(|| format!("listen = {}", config.listen))?;
         let admin_address = config.admin.listen;
-        let admin = TcpListener::bind(admin_address).await.with_context(|| format!("admin.listen = {admin_address}"))?;
+        let admin =
+            TcpListener::bind(admin_address).await.with_context(|| format!("admin.listen = {admin_address}"))?;
         let connections = Arc::new(Semaphore::new(config.limits.connections));
         let draining = CancellationToken::new();
         let is_draining = draining.clone();
@@ -117,7 +117,8 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let admin_ends = CancellationToken::new();
         let admin_ended = admin_ends.clone().cancelled_owned();
-        let admin = tokio::spawn(axum::serve(self.admin, self.admin_router).with_graceful_shutdown(admin_ended).into_future());
+        let admin =
+            tokio::spawn(axum::serve(self.admin, self.admin_router).with_graceful_shutdown(admin_ended).into_future());
         let visitors = TaskTracker::new();
         let accept = accept(self.public, &self.handler, &self.config, &self.connections, &visitors, &self.draining);
         tokio::select! {
@@ -133,7 +134,10 @@ impl Server {
             self.handler.drain().await;
         });
         if drained.await.is_err() {
-            tracing::warn!(connections = visitors.len(), "limits.drain_timeout is over: what is still under way is cut off");
+            tracing::warn!(
+                connections = visitors.len(),
+                "limits.drain_timeout is over: what is still under way is cut off"
+            );
         }
         admin_ends.cancel();
         match timeout_at(Instant::now() + Duration::from_secs(1), admin).await {
@@ -178,15 +182,16 @@ type Opened = (Arc<dyn Store>, Arc<dyn Journal>, Recovered);
 fn open(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
     match config.store.kind {
         StoreKind::Memory => {
-            let (journal, recovered) = MemoryJournal::open();
-            Ok((Arc::new(MemoryStore::new(config.memory.capacity)), Arc::new(journal), recovered))
+            let journal = MemoryJournal::new(random_identity());
+            Ok((Arc::new(MemoryStore::new(config.memory.capacity)), Arc::new(journal), Recovered::default()))
         }
         StoreKind::Filesystem => {
             let settings = &config.store.filesystem;
             let (flavor, version) = (&config.cache.flavor, config.cache.version);
             let store = FilesystemStore::open(&settings.path, flavor, version, settings.max_bytes, clock)?;
             let flavor = if flavor.is_empty() { "default" } else { flavor };
-            let (journal, recovered) = FilesystemJournal::open(&settings.path.join(flavor).join("journal"), clock)?;
+            let folder = settings.path.join(flavor);
+            let (journal, recovered) = journal::filesystem::open(&folder, clock.now(), random_identity)?;
             Ok((Arc::new(store), Arc::new(journal), recovered))
         }
     }
@@ -202,11 +207,7 @@ fn readings(
         // One slot waits for the next connection.
         let open = limit.saturating_sub(connections.available_permits()).saturating_sub(1);
         let reading = |name, value: usize| Reading { name, value: i64::try_from(value).unwrap_or(i64::MAX) };
-        vec![
-            reading("connections", open),
-            reading("flights", handler.flights()),
-            reading("tunnels", handler.tunnels()),
-        ]
+        vec![reading("connections", open), reading("flights", handler.flights()), reading("tunnels", handler.tunnels())]
     })
 }
 

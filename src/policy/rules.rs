@@ -27,7 +27,6 @@ pub struct Rules {
     key_headers: Vec<HeaderName>,
     unkeyed_headers: UnkeyedHeaders,
     honor_reload: bool,
-    pub(super) max_variants: usize,
     pub(super) max_body: u64,
 }
 
@@ -99,7 +98,6 @@ impl Rules {
             key_headers: cache.key_headers.clone(),
             unkeyed_headers: cache.unkeyed_headers,
             honor_reload: cache.honor_reload,
-            max_variants: cache.max_variants,
             max_body: cache.max_body,
         })
     }

@@ -31,7 +31,6 @@ use crate::store::Object;
 /// What the trip is for: everything of the request that it needs, owned.
 pub(super) struct Errand {
     method: Method,
-    https: bool,
     host: Arc<str>,
     path: Arc<str>,
     query: Option<Arc<str>>,
@@ -80,7 +79,6 @@ impl Errand {
         }
         Errand {
             method: target.method.clone(),
-            https: visit.https,
             host: target.host.into(),
             path: target.path.as_ref().into(),
             query: target.query.as_deref().map(Arc::from),

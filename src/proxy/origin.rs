@@ -3,6 +3,8 @@
 //! The origin's name is resolved for each new connection, and idle connections are dropped after `origin.pool_idle_timeout`, so a moved origin is found
 //! again. Nothing here knows of pages.
 
+pub mod tls;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -95,10 +97,10 @@ pub struct HttpOrigin {
 }
 
 impl HttpOrigin {
-    /// Prepares the connection pool; connects to nothing yet.
+    /// Prepares the connection pool; connects to nothing yet. `tls` from [`tls::client`].
     ///
     /// # Errors
-    /// `ca_file` cannot be used, or the system has no certificates for an https origin.
+    /// `settings.url` has no scheme or no host.
     pub fn new(settings: &config::Origin, tls: Option<rustls::ClientConfig>) -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
