@@ -33,6 +33,19 @@ use crate::store::memory_tier::MemoryTier;
 /// How long the listener rests when no connection can be accepted: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// An address that cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({key})")]
+pub struct ListenError {
+    /// Its name in the configuration.
+    pub key: &'static str,
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    #[source]
+    pub source: std::io::Error,
+}
+
 /// A server that listens, but does not answer yet.
 pub struct Server {
     config: Arc<Config>,
@@ -71,10 +84,8 @@ impl Server {
                 clock,
             },
         ));
-        let public = TcpListener::bind(config.listen).await.with_context(|| format!("listen = {}", config.listen))?;
-        let admin_address = config.admin.listen;
-        let admin =
-            TcpListener::bind(admin_address).await.with_context(|| format!("admin.listen = {admin_address}"))?;
+        let public = listen("listen", config.listen).await?;
+        let admin = listen("admin.listen", config.admin.listen).await?;
         let connections = Arc::new(Semaphore::new(config.limits.connections));
         let draining = CancellationToken::new();
         let is_draining = draining.clone();
@@ -146,6 +157,10 @@ impl Server {
             Err(_) => Ok(()),
         }
     }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { key, address, source })
 }
 
 async fn accept(
