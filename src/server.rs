@@ -62,14 +62,18 @@ impl Server {
     ///
     /// # Errors
     /// What could not be opened or bound, and why.
-    pub async fn bind(config: Config) -> anyhow::Result<Self> {
-        let config = Arc::new(config);
+    pub async fn bind(mut config: Config) -> anyhow::Result<Self> {
         let clock = Clock::Wall;
         let rules = Arc::new(Rules::new(&config.cache)?);
         let metrics = Arc::new(Metrics::default());
         let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body));
         // The store's lock covers the journal in the same folder: it comes first.
         let (store, journal, recovered) = open(&config, clock)?;
+        let public = listen("listen", config.listen).await?;
+        let admin = listen("admin.listen", config.admin.listen).await?;
+        // Port 0 asked for any: from here on it is known which.
+        (config.listen, config.admin.listen) = (public.local_addr()?, admin.local_addr()?);
+        let config = Arc::new(config);
         let invalidations = Arc::new(Invalidations::start(journal, recovered));
         let origin = Arc::new(HttpOrigin::new(&config.origin, tls::client(&config.origin)?)?);
         let handler = Arc::new(Handler::new(
@@ -84,8 +88,6 @@ impl Server {
                 clock,
             },
         ));
-        let public = listen("listen", config.listen).await?;
-        let admin = listen("admin.listen", config.admin.listen).await?;
         let connections = Arc::new(Semaphore::new(config.limits.connections));
         let draining = CancellationToken::new();
         let is_draining = draining.clone();

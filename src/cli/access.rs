@@ -35,10 +35,10 @@ impl Access {
         let token = self.token()?;
         if let Some(url) = &self.admin_url {
             // The configuration's token is meant for the configuration's address, and goes nowhere else.
-            return Client::new(url, token.unwrap_or_default());
+            return Client::new(url, &token.unwrap_or_default());
         }
         let admin = self.settings.load(Vec::new())?.config.admin;
-        Client::new(&format!("http://{}", reachable(admin.listen)), token.unwrap_or(admin.token))
+        Client::new(&format!("http://{}", reachable(admin.listen)), &token.unwrap_or(admin.token))
     }
 
     fn token(&self) -> Result<Option<Secret>, Failure> {

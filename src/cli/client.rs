@@ -39,7 +39,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(url: &str, token: Secret) -> Result<Self, Failure> {
+    pub(super) fn new(url: &str, token: &Secret) -> Result<Self, Failure> {
         let uri = server_url("--admin-url", url)?;
         let authorization = match token.reveal() {
             "" => None,

@@ -42,20 +42,18 @@ impl Explain {
 fn told(explanation: &Explanation) -> String {
     let Explanation { method, scheme, host, path, query, .. } = explanation;
     let decision = match explanation.decision {
-        Decision::LookUp => "looked up",
+        Decision::LookUp => "look up",
         Decision::Bypass => "past the cache",
         Decision::Reject => "refused",
     };
     let reason = explanation.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let question_mark = if query.is_some() { "?" } else { "" };
-    let mut rows = vec![
-        ("request", format!("{method} {scheme}://{host}{path}{question_mark}{}", query.as_deref().unwrap_or_default())),
-        ("is", format!("{decision}{reason}")),
-        ("because", explanation.because.to_owned()),
-    ];
+    let query = query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    let request = harmless(&format!("{method} {scheme}://{host}{path}{query}"));
+    let mut rows = vec![("decision", format!("{decision}{reason}"))];
     rows.extend(explanation.ignored_by.iter().map(|rule| ("rule", rule.clone())));
     rows.extend(explanation.key_headers.iter().map(|(name, value)| ("selected by", format!("{name}: {value}"))));
     rows.extend(explanation.key.map(|key| ("key", key.to_string())));
     rows.extend(explanation.object.as_ref().map(|object| ("stored as", object.to_string())));
-    facts(&rows.into_iter().map(|(name, value)| (name, harmless(&value))).collect::<Vec<_>>())
+    let rows: Vec<_> = rows.into_iter().map(|(name, value)| (name, harmless(&value))).collect();
+    format!("{request}\n{}\n\n{}", explanation.because, facts(&rows))
 }

@@ -12,7 +12,7 @@ use super::output::{count, harmless, print, print_json};
 /// Unmatched paths that are shown to people; programs get them all.
 const SHOWN: usize = 20;
 
-/// Say which pages are no longer true; when it has ended, none of them is served any more
+/// Declare pages no longer true: once this has ended, none of them is served any more
 #[derive(Debug, Args)]
 #[command(
     after_help = "A path alone means every host and all its variants, https://shop.example/a/ only that host's page."

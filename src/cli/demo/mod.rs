@@ -93,7 +93,7 @@ fn choose(wanted: Option<SocketAddr>, usual: SocketAddr) -> (SocketAddr, Option<
 
 /// What the shop calls after a save, as any app would.
 fn hook(admin_url: &str) -> Result<Invalidate, Failure> {
-    let client = Arc::new(Client::new(admin_url, Secret::default())?);
+    let client = Arc::new(Client::new(admin_url, &Secret::default())?);
     Ok(Arc::new(move |paths| {
         let client = Arc::clone(&client);
         Box::pin(async move {

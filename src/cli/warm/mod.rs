@@ -20,6 +20,7 @@ use super::client::server_url;
 use super::output::{count, harmless, print, print_json};
 use super::settings::Settings;
 use crate::config::Config;
+use crate::policy::host::normalise_host;
 
 /// Requests at the same time: the app behind has visitors, too.
 const AT_ONCE: usize = 4;
@@ -71,6 +72,9 @@ impl Warm {
     }
 
     fn named(&self, config: &Config) -> Result<Vec<Page>, Failure> {
+        if let Some(Err(error)) = self.host.as_deref().map(normalise_host) {
+            return Err(Failure::usage(format_args!("--host: {error}")));
+        }
         let host = self.host.as_ref().or_else(|| config.hosts.first());
         let page = |path: &String| {
             if !path.starts_with('/') {
@@ -152,19 +156,15 @@ impl Report {
     }
 
     fn not_kept(&self) -> Vec<(&Page, &str)> {
-        let reason = |(page, outcome)| match outcome {
-            &Outcome::NotKept(ref reason) => Some((page, reason.as_str())),
-            _ => None,
-        };
-        self.fetched.iter().map(|(page, outcome)| (page, outcome)).filter_map(reason).collect()
+        self.reasons(|outcome| if let Outcome::NotKept(reason) = outcome { Some(reason) } else { None })
     }
 
     fn failed(&self) -> Vec<(&Page, &str)> {
-        let reason = |(page, outcome)| match outcome {
-            &Outcome::Failed(ref reason) => Some((page, reason.as_str())),
-            _ => None,
-        };
-        self.fetched.iter().map(|(page, outcome)| (page, outcome)).filter_map(reason).collect()
+        self.reasons(|outcome| if let Outcome::Failed(reason) = outcome { Some(reason) } else { None })
+    }
+
+    fn reasons(&self, reason: fn(&Outcome) -> Option<&str>) -> Vec<(&Page, &str)> {
+        self.fetched.iter().filter_map(|(page, outcome)| Some((page, reason(outcome)?))).collect()
     }
 
     fn text(&self) -> String {

@@ -34,6 +34,7 @@ fn wrong_usage_ends_with_64() {
         &["explain", "-H", "no colon", "/"],
         &["warm"],
         &["warm", "/a/"],
+        &["warm", "/a/", "--host", "shop.example/"],
         &["warm", "ftp://shop.example/"],
         &["demo", "--admin", "0.0.0.0:0"],
     ] {
@@ -91,9 +92,9 @@ fn the_environment_goes_before_the_file() {
 fn a_request_is_explained_without_a_server() {
     let folder = tempfile::tempdir().unwrap();
     let told = run(folder.path(), &["explain", "http://shop.example/a/../b/?utm_source=x&q=1"]).fine();
-    assert!(told.contains("GET http://shop.example/b/?q=1\n") && told.contains("looked up"), "{told}");
+    assert!(told.contains("GET http://shop.example/b/?q=1\n") && told.contains("\ndecision   look up\n"), "{told}");
     let told = run(folder.path(), &["explain", "/admin/"]).fine();
-    assert!(told.contains("past the cache (ignored)") && told.contains("rule     ^/admin/"), "{told}");
+    assert!(told.contains("past the cache (ignored)") && told.contains("rule      ^/admin/"), "{told}");
     let told = run(folder.path(), &["explain", "--json", "-H", "Cookie: sessionid=1", "/"]).fine();
     let json: Json = serde_json::from_str(&told).unwrap();
     assert_eq!((&json["decision"], &json["reason"]), (&"bypass".into(), &"bypass-cookie".into()));

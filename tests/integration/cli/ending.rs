@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use super::process::{Origin, Server, begin, finish, until};
+use super::process::{Origin, Server, begin, finish, get, until};
 
 #[test]
 fn a_signal_drains() {
@@ -15,6 +15,7 @@ fn a_signal_drains() {
         server.signal(name);
         server.logged("draining");
         until("no new connections", || TcpStream::connect(server.public).is_err());
+        assert_eq!(get(server.admin, "/readyz").status, 503);
         assert!(server.is_running());
         origin.answer_slow();
         let answer = finish(visitor);
