@@ -54,7 +54,7 @@ pub(super) fn variable(key: &str) -> String {
 pub(super) fn from_variables(variables: &[(String, String)]) -> (Vec<(&'static Key, Given)>, Vec<Problem>) {
     let (mut settings, mut problems) = (Vec::new(), Vec::new());
     for (name, value) in variables {
-        if !name.starts_with(PREFIX) || RESERVED.contains(&name.as_str()) || is_service_link(name) {
+        if !name.starts_with(PREFIX) || RESERVED.contains(&name.as_str()) || is_service_link(name, value) {
             continue;
         }
         let place = Place::Variable(name.clone());
@@ -78,10 +78,12 @@ fn unknown_variable(name: &str, place: Place) -> Problem {
 
 /// Container platforms tell each process about services, in variables named after them: a service that is called
 /// `everpage` gives `EVERPAGE_SERVICE_HOST`, `EVERPAGE_PORT`, `EVERPAGE_PORT_80_TCP_ADDR` and the like.
-fn is_service_link(name: &str) -> bool {
+fn is_service_link(name: &str, value: &str) -> bool {
     let port =
         name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|first: char| first.is_ascii_digit()));
-    port || name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT")
+    port || name.ends_with("_PORT") && value.contains("://")
+        || name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
 }
 
 /// The settings of the command line, each under the name of its key.

@@ -140,17 +140,16 @@ impl Excerpt {
         let start = floor_boundary(text, span.start);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let number = before.matches('\n').count() + 1;
         if is_inside_long_string(&text[..line_start]) {
-            return Excerpt {
-                line: before.matches('\n').count() + 1, column: 1, source: "…".to_owned(), caret: 0..1
-            };
+            return Excerpt { line: number, column: 1, source: "…".to_owned(), caret: 0..1 };
         }
         let line = text[line_start..].lines().next().unwrap_or_default();
         let column = text[line_start..start].chars().count();
-        let end = floor_boundary(text, span.end.clamp(start, line_start + line.len()).max(start));
+        let end = floor_boundary(text, span.end.min(line_start + line.len()).max(start));
         let width = text[start..end].chars().count().max(1);
         let (source, caret) = shown(line, column..column + width);
-        Excerpt { line: before.matches('\n').count() + 1, column: column + 1, source, caret }
+        Excerpt { line: number, column: column + 1, source, caret }
     }
 }
 

@@ -16,6 +16,9 @@ use super::{Config, ConfigError, ConfigErrors, environment, file};
 /// The file that is taken from the current folder, if it is there.
 const USUAL_FILE: &str = "config.toml";
 
+/// More would help nobody.
+const MOST_MISTAKES: usize = 100;
+
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -40,7 +43,7 @@ impl Config {
     /// Default, then file, then environment, then command line.
     ///
     /// # Errors
-    /// All mistakes of all sources at once.
+    /// All mistakes of all sources at once (the first 100); exit code 64.
     pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
         let Sources { file, environment, overrides } = sources;
         let is_optional = file.is_none();
@@ -80,7 +83,11 @@ pub(super) fn assemble(
     }
     layers.put(environment::from_variables(variables));
     layers.put(environment::from_options(overrides));
-    layers.compare();
+    // A name that is not known, or a text that is not TOML, may be what a comparison would miss.
+    if layers.problems.iter().all(|(key, _)| key.is_some()) {
+        layers.compare();
+    }
+    layers.problems.truncate(MOST_MISTAKES);
     if layers.problems.is_empty() {
         return Ok(layers.config);
     }

@@ -22,6 +22,10 @@ fn parse_variables(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     assemble(None, &owned, &[])
 }
 
+fn mistakes(text: &str) -> String {
+    parse(text).expect_err("a mistake").to_string()
+}
+
 /// One of `mistakes.txt`: lines of a file and, after `$ `, variables and options; then the messages.
 struct Case {
     title: &'static str,
@@ -139,6 +143,7 @@ fn variables_of_the_client_commands_and_of_container_platforms_are_no_settings()
         "PATH",
     ];
     assert_eq!(parse_variables(&names.map(|name| (name, "tcp://10.0.0.1:80"))).unwrap(), Config::default());
+    parse_variables(&[("EVERPAGE_PORT", "8080")]).expect_err("somebody hopes that this is a setting");
 }
 
 #[test]
@@ -194,6 +199,33 @@ fn an_empty_token_file_is_a_mistake() {
     std::fs::write(file.path(), "\n").unwrap();
     let text = format!("[admin]\ntoken_file = '{}'", file.path().display());
     assert!(parse(&text).unwrap_err().to_string().contains("is empty"));
+}
+
+#[test]
+fn what_a_mistake_hides_is_not_missed() {
+    for text in ["[admin\ntoken = 'hunter2'", "[admin]\ntokn = 'hunter2'", "[admin]\ntoken = 5"] {
+        let open = [("admin.listen", "0.0.0.0:8081".to_owned())];
+        let errors = assemble(Some((Path::new("config.toml"), text)), &[], &open).unwrap_err();
+        assert_eq!(errors.0.len(), 1, "{errors}");
+    }
+}
+
+#[test]
+fn lines_may_end_as_on_windows() {
+    parse("listen = '127.0.0.1:1'\r\n[log]\r\naccess = true\r\n").expect("no mistake");
+    let message = mistakes("hosts = []\r\nlisten = \"x\r\n");
+    assert!(message.ends_with("  2 | listen = \"x\n    |             ^"), "{message}");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_mistake() {
+    assert_eq!(parse("\u{feff}listen = '127.0.0.1:1'").unwrap().listen.port(), 1);
+}
+
+#[test]
+fn mistakes_are_told_up_to_a_bound() {
+    let text: String = (0..200).map(|number| format!("zebra{number} = 1\n")).collect();
+    assert_eq!(parse(&text).unwrap_err().0.len(), 100);
 }
 
 #[test]
