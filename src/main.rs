@@ -1,2 +1,2 @@
-//! x
+//! The everpage binary.
 fn main() {}
