@@ -20,7 +20,8 @@
 //! - **a late writer** writes an object that every reader judges by its own `as_of`;
 //! - **a restart**: the record is durable before it is applied, and applied before the POST is answered.
 //!
-//! A page names its journal too. A lost or damaged journal is replaced by a new one with another identity: then no page is valid any more.
+//! A page names its journal too. A lost or damaged journal is replaced by a new one with another identity: then no page is valid any more. A page
+//! whose `as_of` lies in its journal's future shows that records were lost, and is not valid either.
 //!
 //! # What it costs
 //!
@@ -170,7 +171,8 @@ impl Invalidations {
     }
 
     fn look_up(&self, page: &Page) -> Verdict {
-        if page.head.journal != self.shared.journal_id {
+        // A page from this journal's future shows that records were lost: nobody knows what they named.
+        if page.head.journal != self.shared.journal_id || page.head.as_of > self.applied() {
             return Verdict::Invalid;
         }
         let newest = self.newest(&Subject::of(page));
@@ -366,5 +368,108 @@ impl Past {
 
     fn ids_from_bytes(bytes: &[u8]) -> Option<Vec<(UnixMillis, Arc<str>, Sequence)>> {
         serde_json::from_slice(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, Method, StatusCode};
+
+    use super::journal::memory::MemoryJournal;
+    use super::selector::Target;
+    use super::*;
+    use crate::page::PageHead;
+    use crate::policy::path;
+
+    fn invalidations() -> Invalidations {
+        Invalidations::start(Arc::new(MemoryJournal::new(JournalId("j".into()))), Recovered::default())
+    }
+
+    fn page(path: &str, as_of: u64, journal: &str) -> Page {
+        let head = PageHead {
+            method: Method::GET,
+            host: "h".into(),
+            path: path.into(),
+            query: None,
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            stored_at: UnixMillis(0),
+            age_seconds: 0,
+            fresh_seconds: None,
+            as_of: Sequence(as_of),
+            journal: JournalId(journal.into()),
+            tags: vec![],
+            varied_by: vec![],
+        };
+        Page::new(head, Bytes::new(), path::path_id(path))
+    }
+
+    fn names(path: &str) -> Record {
+        Record { paths: vec![Target { host: None, path: path.into() }], ..Record::default() }
+    }
+
+    #[tokio::test]
+    async fn a_page_is_valid_until_a_newer_record_names_it() {
+        let invalidations = invalidations();
+        let (named, other) = (page("/a", 0, "j"), page("/b", 0, "j"));
+        assert_eq!(invalidations.judge(&named), Verdict::Valid);
+        assert_eq!(invalidations.submit(names("/a")).await.unwrap(), Sequence(1));
+        assert_eq!(invalidations.judge(&named), Verdict::Invalid);
+        assert_eq!(invalidations.judge(&other), Verdict::Valid);
+        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_another_journal_or_of_the_future_is_never_valid() {
+        let invalidations = invalidations();
+        assert_eq!(invalidations.judge(&page("/a", 0, "other")), Verdict::Invalid);
+        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Invalid);
+    }
+
+    #[tokio::test]
+    async fn a_soft_record_lets_the_old_page_be_served() {
+        let invalidations = invalidations();
+        invalidations.submit(Record { soft: true, ..names("/a") }).await.unwrap();
+        let old = page("/a", 0, "j");
+        assert_eq!(invalidations.judge(&old), Verdict::Soft);
+        assert_eq!(invalidations.judge(&old), Verdict::Soft, "and is looked up each time");
+        invalidations.submit(names("/a")).await.unwrap();
+        assert_eq!(invalidations.judge(&old), Verdict::Invalid);
+    }
+
+    #[tokio::test]
+    async fn an_id_is_one_invalidation_also_in_one_batch() {
+        let invalidations = invalidations();
+        let with_id = || Record { id: Some("x".into()), ..names("/a") };
+        let (a, b) = tokio::join!(invalidations.submit(with_id()), invalidations.submit(with_id()));
+        assert_eq!((a.unwrap(), b.unwrap()), (Sequence(1), Sequence(1)));
+        assert_eq!(invalidations.submit(with_id()).await.unwrap(), Sequence(1));
+        assert_eq!(invalidations.submit(names("/b")).await.unwrap(), Sequence(2));
+    }
+
+    #[tokio::test]
+    async fn what_is_distrusted_is_valid_again_only_after_the_next_record() {
+        let invalidations = invalidations();
+        let old = page("/a", 0, "j");
+        assert_eq!(invalidations.judge(&old), Verdict::Valid);
+        invalidations.distrust(&names("/a"));
+        assert_eq!(invalidations.judge(&old), Verdict::Invalid);
+        assert_eq!(invalidations.judge(&page("/a", 0, "j")), Verdict::Invalid, "a fetch from before the next record");
+        invalidations.submit(names("/b")).await.unwrap();
+        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
+    }
+
+    #[test]
+    fn ids_are_remembered_for_two_days_and_bounded() {
+        let mut past = Past::default();
+        past.remember_id(UnixMillis(0), "old".into(), Sequence(1));
+        past.remember_id(UnixMillis(ID_MEMORY_MILLIS), "new".into(), Sequence(2));
+        assert!(past.by_id.contains_key("old"));
+        past.remember_id(UnixMillis(ID_MEMORY_MILLIS + 1), "newer".into(), Sequence(3));
+        assert!(!past.by_id.contains_key("old"));
+        let mut bytes = Vec::new();
+        past.ids_to_bytes(&mut bytes);
+        assert_eq!(Past::ids_from_bytes(&bytes).unwrap().len(), 2);
     }
 }

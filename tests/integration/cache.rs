@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::support::{origin, proxy};
+use crate::support::{Gate, Reply, origin, proxy};
 
 #[tokio::test]
 async fn a_page_is_fetched_once_and_then_served_from_memory() {
@@ -41,4 +41,37 @@ async fn pages_survive_a_restart() {
     let answer = second.get("/").await;
     assert_eq!(answer.cache_status(), "everpage; hit; detail=filesystem");
     assert_eq!(origin.hits("/"), 1);
+}
+
+/// Fails when `Handler::pass` sends an unsafe request in the visitor's own task.
+#[tokio::test]
+async fn a_post_invalidates_its_path_even_if_its_sender_has_left() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = origin()
+        .route("/", move |asked| {
+            let held = held.clone();
+            async move {
+                if asked.method == Method::POST {
+                    held.pass().await;
+                }
+                Reply::new(format!("v{}", asked.number))
+            }
+        })
+        .start()
+        .await;
+    let proxy = proxy().origin(&origin).start().await;
+    assert_eq!(proxy.get("/").await.text(), "v1");
+    let sender = tokio::spawn(proxy.ask(Method::POST, "/").body("x=1").open());
+    gate.arrival().await;
+    sender.abort();
+    assert!(sender.await.unwrap_err().is_cancelled());
+    gate.release();
+    for _ in 0..1000 {
+        if proxy.get("/").await.text() == "v3" {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("the old page is still served");
 }
