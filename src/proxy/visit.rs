@@ -147,7 +147,8 @@ impl Front {
         if target.len() > self.target_bytes {
             return Err(Refusal::LongTarget);
         }
-        if !parts.uri.path().starts_with('/') && !(parts.method == Method::OPTIONS && target == "*") {
+        let is_asterisk = parts.method == Method::OPTIONS && target == "*";
+        if !(parts.uri.path().starts_with('/') || is_asterisk) {
             return Err(Refusal::BadTarget);
         }
         self.check_length(&parts.headers)?;

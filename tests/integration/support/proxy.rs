@@ -14,8 +14,7 @@ use super::{Answer, Ask, Origin};
 
 /// Builds a proxy.
 pub fn proxy() -> Builder {
-    let mut config = Config::default();
-    config.listen = "127.0.0.1:0".parse().unwrap();
+    let mut config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
     Builder { config, folder: None }
 }
