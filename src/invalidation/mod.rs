@@ -32,35 +32,27 @@
 //! This module never fetches, never stores, and never deletes a page.
 
 pub mod body;
+mod commit;
 pub mod index;
 pub mod journal;
+mod past;
 pub mod selector;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
+use self::commit::{Waiting, commit};
 use self::index::{Index, Newest, Subject};
 use self::journal::{Journal, Recovered};
+use self::past::Past;
 use self::selector::Record;
-use crate::clock::UnixMillis;
 use crate::page::{JournalId, Page, Sequence};
 
 /// Invalidations that may wait for the journal at the same time; a further one is answered 503.
 const WAITING_MAX: usize = 10_000;
-/// Records that go into the journal in one write.
-const BATCH_MAX: usize = 1_000;
-/// Records remembered for `GET /invalidations`.
-const RECENT_MAX: usize = 1_000;
-/// How long a client-chosen id is remembered.
-const ID_MEMORY_MILLIS: u64 = 48 * 3600 * 1000;
-/// Ids remembered at most; the oldest go first.
-const IDS_MAX: usize = 500_000;
-/// Bytes of journal after which it is folded into a snapshot.
-const FOLD_BYTES: u64 = 32 << 20;
 
 /// May a page be served?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,20 +96,6 @@ struct Shared {
     /// Changes with every change of the index, after it; starts at 1, so that a page's 0 means "never looked".
     generation: AtomicU64,
     past: Mutex<Past>,
-}
-
-/// What is remembered of records beyond the index.
-#[derive(Debug, Default)]
-struct Past {
-    recent: VecDeque<(Sequence, Arc<Record>)>,
-    by_id: HashMap<Arc<str>, Sequence>,
-    ids: VecDeque<(UnixMillis, Arc<str>)>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    record: Arc<Record>,
-    answer: oneshot::Sender<Result<Sequence, NotDurable>>,
 }
 
 impl Invalidations {
@@ -275,102 +253,6 @@ impl Shared {
     }
 }
 
-/// Writes what waits, as one batch (group commit), applies it, and only then answers.
-async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>) {
-    let mut waiting = Vec::new();
-    while queue.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-        let batch = Batch::gather(&shared, waiting.drain(..));
-        if batch.records.is_empty() {
-            continue;
-        }
-        let result = match shared.journal.append(&batch.records).await {
-            Ok(last) => Ok(last.0 - batch.records.len() as u64),
-            Err(error) => {
-                tracing::error!(%error, records = batch.records.len(), "invalidations could not be made durable");
-                Err(NotDurable::Journal(error.to_string().into()))
-            }
-        };
-        if let Ok(before) = result {
-            let numbered = batch.records.iter().zip(before + 1..).map(|(record, n)| (Sequence(n), Arc::clone(record)));
-            shared.apply(&numbered.collect::<Vec<_>>());
-        }
-        batch.answer(&result);
-        if shared.journal.tail_bytes() > FOLD_BYTES {
-            shared.fold().await;
-        }
-    }
-}
-
-/// What goes into the journal in one write: records whose id is new, and who waits for which of them.
-struct Batch {
-    records: Vec<Arc<Record>>,
-    answers: Vec<(usize, oneshot::Sender<Result<Sequence, NotDurable>>)>,
-}
-
-impl Batch {
-    fn gather(shared: &Shared, waiting: impl Iterator<Item = Waiting>) -> Self {
-        let mut batch = Batch { records: Vec::new(), answers: Vec::new() };
-        let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
-        let past = shared.past.lock();
-        for Waiting { record, answer } in waiting {
-            if let Some(id) = &record.id {
-                if let Some(sequence) = past.by_id.get(id) {
-                    // The asker may be gone: then nobody needs to know.
-                    let _ = answer.send(Ok(*sequence));
-                    continue;
-                }
-                if let Some(position) = positions.get(id) {
-                    batch.answers.push((*position, answer));
-                    continue;
-                }
-                positions.insert(Arc::clone(id), batch.records.len());
-            }
-            batch.answers.push((batch.records.len(), answer));
-            batch.records.push(record);
-        }
-        batch
-    }
-
-    fn answer(self, before: &Result<u64, NotDurable>) {
-        for (position, answer) in self.answers {
-            let sequence = before.clone().map(|before| Sequence(before + 1 + position as u64));
-            let _ = answer.send(sequence);
-        }
-    }
-}
-
-impl Past {
-    fn remember(&mut self, sequence: Sequence, record: &Arc<Record>) {
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((sequence, Arc::clone(record)));
-        if let Some(id) = &record.id {
-            self.remember_id(record.at, Arc::clone(id), sequence);
-        }
-    }
-
-    fn remember_id(&mut self, at: UnixMillis, id: Arc<str>, sequence: Sequence) {
-        while let Some((oldest, _)) = self.ids.front()
-            && (self.ids.len() >= IDS_MAX || at.0.saturating_sub(oldest.0) > ID_MEMORY_MILLIS)
-        {
-            let (_, id) = self.ids.pop_front().expect("there is a front");
-            self.by_id.remove(&id);
-        }
-        self.by_id.insert(Arc::clone(&id), sequence);
-        self.ids.push_back((at, id));
-    }
-
-    fn ids_to_bytes(&self, bytes: &mut Vec<u8>) {
-        let ids: Vec<_> = self.ids.iter().filter_map(|(at, id)| Some((at, id, self.by_id.get(id)?))).collect();
-        serde_json::to_writer(bytes, &ids).expect("numbers and strings are JSON, and a Vec takes every byte");
-    }
-
-    fn ids_from_bytes(bytes: &[u8]) -> Option<Vec<(UnixMillis, Arc<str>, Sequence)>> {
-        serde_json::from_slice(bytes).ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -379,6 +261,7 @@ mod tests {
     use super::journal::memory::MemoryJournal;
     use super::selector::Target;
     use super::*;
+    use crate::clock::UnixMillis;
     use crate::page::PageHead;
     use crate::policy::path;
 
@@ -458,18 +341,5 @@ mod tests {
         assert_eq!(invalidations.judge(&page("/a", 0, "j")), Verdict::Invalid, "a fetch from before the next record");
         invalidations.submit(names("/b")).await.unwrap();
         assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
-    }
-
-    #[test]
-    fn ids_are_remembered_for_two_days_and_bounded() {
-        let mut past = Past::default();
-        past.remember_id(UnixMillis(0), "old".into(), Sequence(1));
-        past.remember_id(UnixMillis(ID_MEMORY_MILLIS), "new".into(), Sequence(2));
-        assert!(past.by_id.contains_key("old"));
-        past.remember_id(UnixMillis(ID_MEMORY_MILLIS + 1), "newer".into(), Sequence(3));
-        assert!(!past.by_id.contains_key("old"));
-        let mut bytes = Vec::new();
-        past.ids_to_bytes(&mut bytes);
-        assert_eq!(Past::ids_from_bytes(&bytes).unwrap().len(), 2);
     }
 }
