@@ -94,3 +94,77 @@ pub fn judge_body(method: &Method, announced_bytes: Option<u64>, received_bytes:
 fn announced_bytes(response: &HeaderMap) -> Option<u64> {
     response.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::config;
+
+    const NOW: UnixMillis = UnixMillis(1_000_000);
+
+    fn judge_as(lifetime: Lifetime, status: u16, lines: &[(&str, &str)]) -> Result<Admitted, Reason> {
+        let cache = config::Cache { lifetime, max_body: 1000, ..config::Cache::default() };
+        let headers = lines
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
+            .collect();
+        let status = StatusCode::from_u16(status).unwrap();
+        judge_head(&Rules::new(&cache).unwrap(), &Method::GET, status, &headers, NOW)
+    }
+
+    fn refusal(status: u16, lines: &[(&str, &str)]) -> Option<Reason> {
+        judge_as(Lifetime::Forever, status, lines).err()
+    }
+
+    #[test]
+    fn a_plain_page_is_kept_forever() {
+        let admitted = judge_as(Lifetime::Forever, 200, &[("cache-control", "max-age=0, must-revalidate")]).unwrap();
+        assert_eq!(admitted.fresh_seconds, None);
+    }
+
+    #[test]
+    fn each_refusal_has_its_name() {
+        assert_eq!(refusal(404, &[]), Some(Reason::Status));
+        assert_eq!(refusal(206, &[]), Some(Reason::Partial));
+        assert_eq!(refusal(200, &[("content-range", "bytes 0-1/2")]), Some(Reason::Partial));
+        assert_eq!(refusal(200, &[("set-cookie", "a=b")]), Some(Reason::SetCookie));
+        assert_eq!(refusal(200, &[("cache-control", "No-Store")]), Some(Reason::NoStore));
+        assert_eq!(refusal(200, &[("cache-control", "public, private=\"x\"")]), Some(Reason::Private));
+        assert_eq!(refusal(200, &[("cache-control", "no-cache")]), Some(Reason::NoCache));
+        assert_eq!(refusal(200, &[("vary", "accept, *")]), Some(Reason::VaryStar));
+        assert_eq!(refusal(200, &[("content-length", "1001")]), Some(Reason::TooLarge));
+        assert_eq!(refusal(200, &[("cache-tag", "t, s")]), None);
+        let tags: String = (0..1001).map(|n| format!("t{n},")).collect();
+        assert_eq!(refusal(200, &[("cache-tag", &tags)]), Some(Reason::TooManyTags));
+    }
+
+    #[test]
+    fn what_the_origin_says_to_this_cache_counts_instead() {
+        let private = ("cache-control", "private");
+        assert_eq!(refusal(200, &[private, ("cdn-cache-control", "max-age=60")]), None);
+        assert_eq!(refusal(200, &[("cdn-cache-control", "no-store")]), Some(Reason::NoStore));
+        let both = [("cdn-cache-control", "no-store"), ("everpage-cache-control", "max-age=60")];
+        assert_eq!(refusal(200, &both), None);
+        assert_eq!(refusal(200, &[private, ("cdn-cache-control", "!")]), Some(Reason::Private));
+    }
+
+    #[test]
+    fn with_the_origins_lifetime_only_what_is_fresh_is_kept() {
+        let judge =
+            |value| judge_as(Lifetime::Origin, 200, &[("cache-control", value)]).map(|admitted| admitted.fresh_seconds);
+        assert_eq!(judge("max-age=60"), Ok(Some(60)));
+        assert_eq!(judge("max-age=0"), Err(Reason::NotFresh));
+        assert_eq!(judge("public"), Err(Reason::NotFresh));
+    }
+
+    #[test]
+    fn a_body_must_be_as_long_as_announced_and_not_empty_by_accident() {
+        assert_eq!(judge_body(&Method::GET, Some(5), 4), Err(Reason::CutShort));
+        assert_eq!(judge_body(&Method::GET, None, 0), Err(Reason::Empty));
+        assert_eq!(judge_body(&Method::GET, Some(0), 0), Ok(()));
+        assert_eq!(judge_body(&Method::GET, None, 1), Ok(()));
+        assert_eq!(judge_body(&Method::HEAD, Some(5), 0), Ok(()));
+    }
+}

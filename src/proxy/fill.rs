@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use sha1::{Digest, Sha1};
 use tokio::sync::oneshot;
 
+use super::answer;
 use super::flight::{Arrival, Flight, Head};
 use super::handler::Handler;
 use super::origin::{IncomingBody, OriginError};
@@ -374,9 +375,8 @@ impl Handler {
 fn kept_fields(mut headers: HeaderMap, status: StatusCode, now: UnixMillis) -> HeaderMap {
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_cache_fields(&mut headers);
-    headers.remove(AGE);
-    headers.remove(TRAILER);
     fields::add_via(&mut headers);
+    answer::reserve_places(&mut headers);
     if status == StatusCode::OK {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
@@ -399,6 +399,8 @@ fn make_page(
     handler: &Handler,
     body: Bytes,
 ) -> Page {
+    // Trailers go to those on board; they are not kept.
+    headers.remove(TRAILER);
     if errand.method != Method::HEAD {
         headers.insert(CONTENT_LENGTH, body.len().into());
         if !headers.contains_key(ETAG) {

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use super::answer::{self, CACHE_STATUS};
+use super::answer;
 use super::body::{Body, BoxError};
 use super::fill::{self, Errand};
 use super::flight::{Arrival, Boarding, Flight, Flights, Head, Seat};
@@ -404,9 +404,11 @@ fn stream(visit: &Visit<'_>, forwarded: Forwarded, head: &Head, seat: Seat, lead
         (Outcome::Collapsed, outcome::collapsed(forwarded))
     };
     let mut headers = head.headers.clone();
-    headers.append(CACHE_STATUS, field);
+    answer::set_status(&mut headers, field);
     if head.age_seconds > 0 {
         headers.insert(AGE, head.age_seconds.into());
+    } else {
+        headers.remove(AGE);
     }
     if head.status.is_success() {
         let request = &visit.parts.headers;

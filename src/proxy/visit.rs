@@ -147,14 +147,15 @@ impl Front {
         if target.len() > self.target_bytes {
             return Err(Refusal::LongTarget);
         }
-        if !parts.uri.path().starts_with('/') && !(parts.method == Method::OPTIONS && target == "*") {
+        let is_asterisk = parts.method == Method::OPTIONS && target == "*";
+        if !(parts.uri.path().starts_with('/') || is_asterisk) {
             return Err(Refusal::BadTarget);
         }
         self.check_length(&parts.headers)?;
         let trusted = !self.trusted.is_empty() && contains(&self.trusted, visitor.address);
         let https = trusted && last_item(&parts.headers, "x-forwarded-proto").is_some_and(|proto| proto == "https");
         let host = self.host(parts)?;
-        if !self.hosts.is_empty() && !self.hosts.iter().any(|served| **served == *host) {
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|served| served == without_port(&host)) {
             return Err(Refusal::ForeignHost);
         }
         Ok(Visit { parts, host, https, address: visitor.address.to_canonical(), trusted })
@@ -211,6 +212,13 @@ impl Visit<'_> {
             query: self.parts.uri.query(),
             headers: &self.parts.headers,
         }
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
     }
 }
 

@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Far more than any step takes: a test that hangs shall fail.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `everpage` in this folder, without the settings of whoever runs the tests.
-pub(super) fn everpage(folder: &Path, arguments: &[&str]) -> Command {
+pub fn everpage(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_everpage"));
     command.current_dir(folder).args(arguments).stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EVERPAGE")) {
@@ -24,16 +24,16 @@ pub(super) fn everpage(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Runs a command to its end.
-pub(super) fn run(folder: &Path, arguments: &[&str]) -> Ran {
+pub fn run(folder: &Path, arguments: &[&str]) -> Ran {
     Ran::from(everpage(folder, arguments).output().unwrap())
 }
 
 /// How a command ended, and what it printed.
 #[derive(Debug)]
-pub(super) struct Ran {
-    pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) err: String,
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl From<Output> for Ran {
@@ -46,30 +46,30 @@ impl From<Output> for Ran {
 impl Ran {
     /// It went well and said nothing on standard error.
     #[track_caller]
-    pub(super) fn fine(self) -> String {
+    pub fn fine(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
         self.out
     }
 
     /// It failed with this code and said nothing on standard output.
     #[track_caller]
-    pub(super) fn failed(self, code: i32) -> String {
+    pub fn failed(self, code: i32) -> String {
         assert_eq!((self.code, self.out.as_str()), (Some(code), ""), "{self:?}");
         self.err
     }
 }
 
 /// A running `everpage serve`; it ends with this value.
-pub(super) struct Server {
+pub struct Server {
     child: Child,
-    pub(super) public: SocketAddr,
-    pub(super) admin: SocketAddr,
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
     log: Arc<Mutex<String>>,
 }
 
 impl Server {
     /// On free ports, with the pages in `folder/pages`, before `origin`.
-    pub(super) fn start(folder: &Path, origin: SocketAddr, more: &[&str]) -> Self {
+    pub fn start(folder: &Path, origin: SocketAddr, more: &[&str]) -> Self {
         let origin = format!("http://{origin}");
         let usual =
             ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "pages", "--origin", &origin];
@@ -84,39 +84,39 @@ impl Server {
         Server { child, public, admin, log }
     }
 
-    pub(super) fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         get(self.public, path)
     }
 
-    pub(super) fn admin_url(&self) -> String {
+    pub fn admin_url(&self) -> String {
         format!("http://{}", self.admin)
     }
 
     /// Sends a signal: `TERM`, `INT`, `KILL`.
-    pub(super) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
 
-    pub(super) fn wait(&mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child)
     }
 
-    pub(super) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// What it has logged so far.
-    pub(super) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// Until this stands in the log.
-    pub(super) fn logged(&self, words: &str) {
+    pub fn logged(&self, words: &str) {
         until(words, || self.log().contains(words));
     }
 
     /// Drains and starts again with the same pages.
-    pub(super) fn stop(mut self) {
+    pub fn stop(mut self) {
         self.signal("TERM");
         assert_eq!(self.wait().code(), Some(0), "{}", self.log());
     }
@@ -129,12 +129,12 @@ impl Drop for Server {
     }
 }
 
-pub(super) fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
-pub(super) fn wait(child: &mut Child) -> ExitStatus {
+pub fn wait(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -146,7 +146,7 @@ pub(super) fn wait(child: &mut Child) -> ExitStatus {
 }
 
 #[track_caller]
-pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -179,25 +179,25 @@ fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
 
 /// A response.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Answer {
     /// `hit`, or `miss` where the origin was asked.
-    pub(super) fn is_hit(&self) -> bool {
+    pub fn is_hit(&self) -> bool {
         self.head.to_ascii_lowercase().contains("cache-status: everpage; hit")
     }
 }
 
-pub(super) fn get(at: SocketAddr, path: &str) -> Answer {
+pub fn get(at: SocketAddr, path: &str) -> Answer {
     finish(begin(at, path))
 }
 
 /// Sends a request and does not wait for the answer.
-pub(super) fn begin(at: SocketAddr, path: &str) -> TcpStream {
+pub fn begin(at: SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(at).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n").unwrap();
@@ -205,7 +205,7 @@ pub(super) fn begin(at: SocketAddr, path: &str) -> TcpStream {
 }
 
 /// Reads the answer.
-pub(super) fn finish(mut stream: TcpStream) -> Answer {
+pub fn finish(mut stream: TcpStream) -> Answer {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -214,8 +214,8 @@ pub(super) fn finish(mut stream: TcpStream) -> Answer {
 }
 
 /// An app: pages by their path, and `/slow`, which answers when it is told to.
-pub(super) struct Origin {
-    pub(super) address: SocketAddr,
+pub struct Origin {
+    pub address: SocketAddr,
     shared: Arc<Shared>,
     slow: Sender<()>,
 }
@@ -227,7 +227,7 @@ struct Shared {
 }
 
 impl Origin {
-    pub(super) fn start(pages: &[(&str, &str)]) -> Self {
+    pub fn start(pages: &[(&str, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (slow, waiting) = channel();
@@ -243,17 +243,17 @@ impl Origin {
         Origin { address, shared, slow }
     }
 
-    pub(super) fn set(&self, path: &str, body: &str) {
+    pub fn set(&self, path: &str, body: &str) {
         self.shared.pages.lock().unwrap().insert(path.to_owned(), body.to_owned());
     }
 
     /// How often this path was asked for.
-    pub(super) fn asked(&self, path: &str) -> usize {
+    pub fn asked(&self, path: &str) -> usize {
         self.shared.asked.lock().unwrap().iter().filter(|asked| *asked == path).count()
     }
 
     /// Lets one request for `/slow` be answered.
-    pub(super) fn answer_slow(&self) {
+    pub fn answer_slow(&self) {
         self.slow.send(()).unwrap();
     }
 }

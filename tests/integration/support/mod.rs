@@ -1,0 +1,21 @@
+//! Builders for tests: an origin that does as told, the proxy before it, and visitors.
+//!
+//! Everything is real: sockets on loopback, hyper on both sides, the store in a temporary folder.
+
+#![expect(dead_code, reason = "each behaviour uses its part of the support")]
+
+mod client;
+mod origin;
+mod proxy;
+
+pub use client::{Answer, Ask, raw, raw_until_closed};
+pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
+pub use proxy::{Proxy, proxy};
+
+/// A name for the host that visitors ask for.
+pub const HOST: &str = "shop.example";
+
+/// Starts an origin.
+pub fn origin() -> origin::Builder {
+    origin::Builder::default()
+}

@@ -1,0 +1,126 @@
+//! The proxy under test: the real server, in this process, on the embedded store in a temporary folder.
+
+use std::net::SocketAddr;
+
+use everpage::config::Config;
+use everpage::server::Server;
+use http::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Answer, Ask, Origin};
+
+/// Builds a proxy.
+pub fn proxy() -> Builder {
+    let mut config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
+    config.admin.listen = "127.0.0.1:0".parse().unwrap();
+    Builder { config, folder: None }
+}
+
+pub struct Builder {
+    config: Config,
+    folder: Option<TempDir>,
+}
+
+impl Builder {
+    pub fn origin(self, origin: &Origin) -> Self {
+        self.origin_at(&origin.url())
+    }
+
+    pub fn origin_at(mut self, url: &str) -> Self {
+        self.config.origin.url = url.parse().unwrap();
+        self
+    }
+
+    /// Changes any setting.
+    pub fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// On the folder that an earlier proxy left.
+    pub fn folder(mut self, folder: TempDir) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
+    pub async fn start(mut self) -> Proxy {
+        let folder = self.folder.unwrap_or_else(|| TempDir::new().unwrap());
+        self.config.store.filesystem.path = folder.path().join("data");
+        let server = Server::bind(self.config).await.unwrap();
+        let (address, admin) = (server.address().unwrap(), server.admin_address().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(server.run(async {
+            // A proxy that is dropped without `stop` ends with the test's runtime.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }));
+        Proxy { address, admin, folder, stop, task }
+    }
+}
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    pub folder: TempDir,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Proxy {
+    pub fn ask(&self, method: Method, target: &str) -> Ask {
+        Ask::new(self.address, method, target)
+    }
+
+    pub async fn get(&self, target: &str) -> Answer {
+        self.ask(Method::GET, target).send().await
+    }
+
+    pub async fn head(&self, target: &str) -> Answer {
+        self.ask(Method::HEAD, target).send().await
+    }
+
+    /// `POST /invalidate`; panics unless it is answered 200.
+    pub async fn invalidate(&self, body: Value) -> Value {
+        let answer = self.post_invalidate(body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    pub async fn invalidate_path(&self, path: &str) -> Value {
+        self.invalidate(json!({"paths": [path]})).await
+    }
+
+    pub async fn post_invalidate(&self, body: Value) -> Answer {
+        let ask = Ask::new(self.admin, Method::POST, "/invalidate").host("localhost");
+        ask.header("content-type", "application/json").body(body.to_string()).send().await
+    }
+
+    pub async fn admin(&self, target: &str) -> Answer {
+        Ask::new(self.admin, Method::GET, target).host("localhost").send().await
+    }
+
+    /// Drains and stops; the folder can be given to another proxy.
+    pub async fn stop(self) -> TempDir {
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        self.task.await.unwrap().unwrap();
+        self.folder
+    }
+
+    /// Waits until a page is written to the store: a write that nobody waits for.
+    pub async fn stored(&self, pages: u64) {
+        for _ in 0..2000 {
+            let text = self.admin("/metrics").await;
+            let line = text.text().lines().find_map(|line| line.strip_prefix("everpage_store_objects "));
+            if line.is_some_and(|objects| objects.parse::<u64>().unwrap() >= pages) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("{pages} pages were not written");
+    }
+}
