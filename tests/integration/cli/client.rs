@@ -5,7 +5,8 @@ use std::net::TcpListener;
 
 use serde_json::Value as Json;
 
-use super::process::{Origin, Server, everpage, run};
+use super::process::{Server, everpage, run};
+use crate::support::origin;
 
 #[test]
 fn nobody_there_is_told_with_the_address() {
@@ -19,19 +20,19 @@ fn nobody_there_is_told_with_the_address() {
     }
 }
 
-#[test]
-fn what_is_no_admin_api_is_told() {
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_admin_api_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let origin = Origin::start(&[("/status", "<h1>hello</h1>")]);
-    let told = run(folder.path(), &["status", "--admin-url", &format!("http://{}", origin.address)]).failed(1);
+    let origin = origin().page("/status", "<h1>hello</h1>").start().await;
+    let told = run(folder.path(), &["status", "--admin-url", &origin.url()]).failed(1);
     assert!(told.contains("is not everpage's admin API: 200 OK <h1>hello</h1>"), "{told}");
 }
 
-#[test]
-fn pages_are_warmed_listed_and_invalidated() {
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_warmed_listed_and_invalidated() {
     let folder = tempfile::tempdir().unwrap();
-    let origin = Origin::start(&[("/", "home"), ("/blog/a/", "a"), ("/blog/b/", "b")]);
-    let server = Server::start(folder.path(), origin.address, &[]);
+    let origin = origin().page("/", "home").page("/blog/a/", "a").page("/blog/b/", "b").start().await;
+    let server = Server::start(folder.path(), &origin, &[]);
     let public = format!("http://{}", server.public);
     let admin = server.admin_url();
     let warm = ["warm", "--public-url", &public, "--host", "shop.example"];
@@ -52,7 +53,7 @@ fn pages_are_warmed_listed_and_invalidated() {
     assert_eq!(dry, "nothing done: 2 stored pages would go\n");
     let told = run(folder.path(), &["invalidate", "/", "/hom/", "--admin-url", &admin]).fine();
     assert!(told.starts_with("invalidated on 1 node") && told.contains("/hom/"), "{told}");
-    assert!(!server.get("/").is_hit());
+    assert_eq!(server.get("/").await.outcome(), "miss");
     let again = ["invalidate", "/", "--id", "once", "--json", "--admin-url", &admin];
     let (one, other) = (run(folder.path(), &again).fine(), run(folder.path(), &again).fine());
     let sequence = |told: &str| serde_json::from_str::<Json>(told).unwrap()["sequence"].clone();
@@ -64,30 +65,30 @@ fn pages_are_warmed_listed_and_invalidated() {
     assert!(status.contains("filesystem"), "{status}");
 }
 
-#[test]
-fn a_sitemap_and_the_sitemaps_of_an_index_name_pages() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sitemap_and_the_sitemaps_of_an_index_name_pages() {
     let folder = tempfile::tempdir().unwrap();
     let index = "<sitemapindex><sitemap><loc>http://shop.example/map.xml</loc></sitemap></sitemapindex>";
     let map = "<urlset><url><loc>http://shop.example/a</loc></url><url><loc>http://shop.example/b?x=1&amp;y=2</loc></url></urlset>";
-    let origin = Origin::start(&[("/index.xml", index), ("/map.xml", map), ("/a", "a"), ("/b?x=1&y=2", "b")]);
-    let server = Server::start(folder.path(), origin.address, &[]);
+    let origin = origin().page("/index.xml", index).page("/map.xml", map).page("/a", "a").page("/b", "b").start().await;
+    let server = Server::start(folder.path(), &origin, &[]);
     let public = format!("http://{}", server.public);
     let warm = ["warm", "--sitemap", "http://shop.example/index.xml", "--json", "--public-url", &public];
     let json: Json = serde_json::from_str(&run(folder.path(), &warm).fine()).unwrap();
     assert_eq!((&json["fetched"], &json["failed"]), (&2.into(), &Json::Array(Vec::new())));
-    assert!(origin.asked("/b?x=1&y=2") == 1);
+    assert!(origin.asked().iter().any(|asked| asked.target == "/b?x=1&y=2"));
     let warm = ["warm", "--sitemap", "http://shop.example/a", "--public-url", &public];
     let told = run(folder.path(), &warm).failed(1);
     assert!(told.starts_with("http://shop.example/a: it is no sitemap"), "{told}");
 }
 
-#[test]
-fn the_token_comes_from_a_file_the_environment_or_the_configuration() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_comes_from_a_file_the_environment_or_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
-    let origin = Origin::start(&[]);
+    let origin = origin().start().await;
     fs::write(folder.path().join("config.toml"), "[admin]\ntoken = \"a-token-of-some-length-0123456789\"\n").unwrap();
     fs::write(folder.path().join("token"), "a-token-of-some-length-0123456789\n").unwrap();
-    let server = Server::start(folder.path(), origin.address, &[]);
+    let server = Server::start(folder.path(), &origin, &[]);
     let admin = server.admin_url();
     let status = ["status", "--admin-url", &admin];
     let told = run(folder.path(), &status).failed(1);

@@ -20,16 +20,17 @@ fn address(line: &str, name: &str) -> SocketAddr {
     url.strip_suffix('/').unwrap().parse().unwrap()
 }
 
-#[test]
-fn the_demo_serves_a_shop_from_a_folder_that_goes_with_it() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_serves_a_shop_from_a_folder_that_goes_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, lines) = demo(folder.path(), &["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let shop = address(&lines[0], "shop through everpage");
     address(&lines[1], "dashboard");
-    assert!(!get(shop, "/").is_hit());
-    let answer = get(shop, "/");
-    assert!(answer.is_hit() && answer.body.contains("Vanilla"), "{answer:?}");
-    assert!(!get(shop, "/edit/vanilla/").is_hit() && !get(shop, "/edit/vanilla/").is_hit());
+    assert_eq!(get(shop, "/").await.outcome(), "miss");
+    let answer = get(shop, "/").await;
+    assert_eq!(answer.outcome(), "hit");
+    assert!(answer.text().contains("Vanilla"));
+    assert_eq!(get(shop, "/edit/vanilla/").await.detail(), Some("ignored"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     signal(&child, "TERM");
     assert_eq!(wait(&mut child).code(), Some(0));

@@ -2,41 +2,47 @@
 
 use std::net::TcpStream;
 
-use super::process::{Origin, Server, begin, finish, get, until};
+use super::process::{Server, get, until};
+use crate::support::{Gate, origin};
 
-#[test]
-fn a_signal_drains() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_drains() {
     for name in ["TERM", "INT"] {
         let folder = tempfile::tempdir().unwrap();
-        let origin = Origin::start(&[("/slow", "at last")]);
-        let mut server = Server::start(folder.path(), origin.address, &[]);
-        let visitor = begin(server.public, "/slow");
-        until("the origin is asked", || origin.asked("/slow") == 1);
+        let gate = Gate::default();
+        let origin = origin().gated("/slow/", &gate).start().await;
+        let mut server = Server::start(folder.path(), &origin, &[]);
+        let public = server.public;
+        let visitor = tokio::spawn(async move { get(public, "/slow/").await });
+        gate.arrival().await;
         server.signal(name);
         server.logged("draining");
-        until("no new connections", || TcpStream::connect(server.public).is_err());
-        assert_eq!(get(server.admin, "/readyz").status, 503);
+        until("no new connections", || TcpStream::connect(public).is_err());
+        assert_eq!(get(server.admin, "/readyz").await.status, 503);
         assert!(server.is_running());
-        origin.answer_slow();
-        let answer = finish(visitor);
-        assert_eq!((answer.status, answer.body.as_str()), (200, "at last"));
+        gate.release();
+        let answer = visitor.await.unwrap();
+        assert_eq!((answer.outcome(), answer.text()), ("miss", "v1"));
         assert_eq!(server.wait().code(), Some(0));
         // The page that was under way is kept.
-        let server = Server::start(folder.path(), origin.address, &[]);
-        assert!(server.get("/slow").is_hit());
+        let server = Server::start(folder.path(), &origin, &[]);
+        assert_eq!(server.get("/slow/").await.outcome(), "hit");
     }
 }
 
-#[test]
-fn a_second_signal_ends_at_once() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let origin = Origin::start(&[("/slow", "never")]);
-    let mut server = Server::start(folder.path(), origin.address, &[]);
-    let _visitor = begin(server.public, "/slow");
-    until("the origin is asked", || origin.asked("/slow") == 1);
+    let gate = Gate::default();
+    let origin = origin().gated("/slow/", &gate).start().await;
+    let mut server = Server::start(folder.path(), &origin, &[]);
+    let public = server.public;
+    let visitor = tokio::spawn(async move { get(public, "/slow/").await });
+    gate.arrival().await;
     server.signal("TERM");
     server.logged("draining");
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(1));
     server.logged("ended by a second signal");
+    assert!(visitor.await.is_err(), "nothing was answered");
 }

@@ -1,14 +1,17 @@
-//! The binary as a process, an app behind it, and a plain HTTP client: what the tests of the command line are made of.
+//! The binary as a process. It blocks: tests with an origin beside it run on several threads.
 
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use http::Method;
+
+use crate::support::{Answer, Ask, Origin};
 
 /// Far more than any step takes: a test that hangs shall fail.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,8 +72,8 @@ pub struct Server {
 
 impl Server {
     /// On free ports, with the pages in `folder/pages`, before `origin`.
-    pub fn start(folder: &Path, origin: SocketAddr, more: &[&str]) -> Self {
-        let origin = format!("http://{origin}");
+    pub fn start(folder: &Path, origin: &Origin, more: &[&str]) -> Self {
+        let origin = origin.url();
         let usual =
             ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "pages", "--origin", &origin];
         let mut child = everpage(folder, &[&usual[..], more].concat()).stderr(Stdio::piped()).spawn().unwrap();
@@ -84,8 +87,8 @@ impl Server {
         Server { child, public, admin, log }
     }
 
-    pub fn get(&self, path: &str) -> Answer {
-        get(self.public, path)
+    pub async fn get(&self, path: &str) -> Answer {
+        get(self.public, path).await
     }
 
     pub fn admin_url(&self) -> String {
@@ -177,104 +180,6 @@ fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((public.parse().ok()?, rest.split('/').next()?.parse().ok()?))
 }
 
-/// A response.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
-}
-
-impl Answer {
-    /// `hit`, or `miss` where the origin was asked.
-    pub fn is_hit(&self) -> bool {
-        self.head.to_ascii_lowercase().contains("cache-status: everpage; hit")
-    }
-}
-
-pub fn get(at: SocketAddr, path: &str) -> Answer {
-    finish(begin(at, path))
-}
-
-/// Sends a request and does not wait for the answer.
-pub fn begin(at: SocketAddr, path: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(at).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n").unwrap();
-    stream
-}
-
-/// Reads the answer.
-pub fn finish(mut stream: TcpStream) -> Answer {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
-    Answer { status, head: head.to_owned(), body: body.to_owned() }
-}
-
-/// An app: pages by their path, and `/slow`, which answers when it is told to.
-pub struct Origin {
-    pub address: SocketAddr,
-    shared: Arc<Shared>,
-    slow: Sender<()>,
-}
-
-struct Shared {
-    pages: Mutex<HashMap<String, String>>,
-    asked: Mutex<Vec<String>>,
-    slow: Mutex<Receiver<()>>,
-}
-
-impl Origin {
-    pub fn start(pages: &[(&str, &str)]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (slow, waiting) = channel();
-        let pages = pages.iter().map(|(path, body)| ((*path).to_owned(), (*body).to_owned())).collect();
-        let shared = Arc::new(Shared { pages: Mutex::new(pages), asked: Mutex::default(), slow: Mutex::new(waiting) });
-        let answering = Arc::clone(&shared);
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let shared = Arc::clone(&answering);
-                thread::spawn(move || shared.serve(stream));
-            }
-        });
-        Origin { address, shared, slow }
-    }
-
-    pub fn set(&self, path: &str, body: &str) {
-        self.shared.pages.lock().unwrap().insert(path.to_owned(), body.to_owned());
-    }
-
-    /// How often this path was asked for.
-    pub fn asked(&self, path: &str) -> usize {
-        self.shared.asked.lock().unwrap().iter().filter(|asked| *asked == path).count()
-    }
-
-    /// Lets one request for `/slow` be answered.
-    pub fn answer_slow(&self) {
-        self.slow.send(()).unwrap();
-    }
-}
-
-impl Shared {
-    fn serve(&self, mut stream: TcpStream) {
-        let mut head = String::new();
-        let mut lines = BufReader::new(stream.try_clone().unwrap());
-        while !head.ends_with("\r\n\r\n") {
-            if lines.read_line(&mut head).unwrap_or_default() == 0 {
-                return;
-            }
-        }
-        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-        self.asked.lock().unwrap().push(path.clone());
-        if path == "/slow" {
-            let _ = self.slow.lock().unwrap().recv();
-        }
-        let page = self.pages.lock().unwrap().get(&path).cloned();
-        let (status, body) = page.map_or(("404 Not Found", "nothing".to_owned()), |body| ("200 OK", body));
-        let length = body.len();
-        let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-    }
+pub async fn get(at: SocketAddr, path: &str) -> Answer {
+    Ask::new(at, Method::GET, path).send().await
 }

@@ -2,15 +2,16 @@
 
 use std::net::TcpListener;
 
-use super::process::{Origin, Server, run};
+use super::process::{Server, run};
+use crate::support::origin;
 
-#[test]
-fn the_log_says_where_it_answers_and_from_which_settings() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_where_it_answers_and_from_which_settings() {
     let folder = tempfile::tempdir().unwrap();
-    let origin = Origin::start(&[("/", "hello")]);
+    let origin = origin().page("/", "hello").start().await;
     std::fs::write(folder.path().join("config.toml"), "hosts = [\"shop.example\"]\n").unwrap();
-    let server = Server::start(folder.path(), origin.address, &[]);
-    assert_eq!(server.get("/").body, "hello");
+    let server = Server::start(folder.path(), &origin, &[]);
+    assert_eq!(server.get("/").await.text(), "hello");
     server.logged("settings: config.toml; pages: in pages");
     assert!(!server.log().contains("hosts is empty"));
 }
@@ -45,44 +46,43 @@ fn a_folder_that_cannot_be_made_is_named() {
     assert!(told.starts_with("not started: cannot create the folder file/pages: "), "{told}");
 }
 
-#[test]
-fn a_second_process_does_not_get_the_same_folder() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_does_not_get_the_same_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let origin = Origin::start(&[("/", "hello")]);
-    let server = Server::start(folder.path(), origin.address, &[]);
+    let origin = origin().page("/", "hello").start().await;
+    let server = Server::start(folder.path(), &origin, &[]);
     let second = ["serve", "--data", "pages", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let told = run(folder.path(), &second).failed(1);
     assert!(told.starts_with("not started: the folder pages is in use by process "), "{told}");
-    assert_eq!(server.get("/").body, "hello");
+    assert_eq!(server.get("/").await.text(), "hello");
 }
 
-#[test]
-fn pages_survive_a_restart() {
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let origin = Origin::start(&[("/", "hello")]);
-    let server = Server::start(folder.path(), origin.address, &[]);
-    assert!(!server.get("/").is_hit());
+    let origin = origin().page("/", "hello").start().await;
+    let server = Server::start(folder.path(), &origin, &[]);
+    assert_eq!(server.get("/").await.outcome(), "miss");
     server.stop();
-    let server = Server::start(folder.path(), origin.address, &[]);
-    let answer = server.get("/");
-    assert!(answer.is_hit() && answer.body == "hello", "{answer:?}");
-    assert_eq!(origin.asked("/"), 1);
+    let server = Server::start(folder.path(), &origin, &[]);
+    let answer = server.get("/").await;
+    assert_eq!((answer.outcome(), answer.text()), ("hit", "hello"));
+    assert_eq!(origin.hits("/"), 1);
 }
 
-#[test]
-fn an_invalidated_page_does_not_come_back_after_a_crash() {
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalidated_page_does_not_come_back_after_a_crash() {
     let folder = tempfile::tempdir().unwrap();
-    let origin = Origin::start(&[("/", "old")]);
-    let mut server = Server::start(folder.path(), origin.address, &[]);
-    server.get("/");
+    let origin = origin().counted("/").start().await;
+    let mut server = Server::start(folder.path(), &origin, &[]);
+    server.get("/").await;
     server.stop();
-    server = Server::start(folder.path(), origin.address, &[]);
-    assert!(server.get("/").is_hit());
-    origin.set("/", "new");
+    server = Server::start(folder.path(), &origin, &[]);
+    assert_eq!(server.get("/").await.outcome(), "hit");
     run(folder.path(), &["invalidate", "/", "--admin-url", &server.admin_url()]).fine();
     server.signal("KILL");
     server.wait();
-    let server = Server::start(folder.path(), origin.address, &[]);
-    let answer = server.get("/");
-    assert!(!answer.is_hit() && answer.body == "new", "{answer:?}");
+    let server = Server::start(folder.path(), &origin, &[]);
+    let answer = server.get("/").await;
+    assert_eq!((answer.outcome(), answer.text()), ("miss", "v2"));
 }
