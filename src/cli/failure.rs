@@ -72,6 +72,28 @@ impl From<ConfigErrors> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Failure::failed(format_args!("{error:#}"))
+        Failure::failed(causes(&error))
+    }
+}
+
+/// An error with its causes, each said once: some speak of their cause themselves.
+pub(super) fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        said if said.ends_with(&cause) => text,
+        said => format!("{said}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow!("no room").context("cannot write: no room").context("not kept");
+        assert_eq!(causes(&error), "not kept: cannot write: no room");
     }
 }

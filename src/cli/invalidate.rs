@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Map, Value as Json, json};
 
 use super::Failure;
@@ -15,20 +15,21 @@ const SHOWN: usize = 20;
 /// Declare pages no longer true: once this has ended, none of them is served any more
 #[derive(Debug, Args)]
 #[command(
+    group = ArgGroup::new("pages").required(true).multiple(true),
     after_help = "A path alone means every host and all its variants, https://shop.example/a/ only that host's page."
 )]
 pub(super) struct Invalidate {
     /// Paths or whole URLs
-    #[arg(value_name = "PATH", required_unless_present_any = ["prefix", "tag", "all"])]
+    #[arg(value_name = "PATH", group = "pages")]
     paths: Vec<String>,
     /// This path and all below it; may be repeated
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", group = "pages")]
     prefix: Vec<String>,
     /// Pages that carry this tag; may be repeated
-    #[arg(long)]
+    #[arg(long, group = "pages")]
     tag: Vec<String>,
     /// Everything
-    #[arg(long, conflicts_with_all = ["paths", "prefix", "tag"])]
+    #[arg(long, group = "pages", conflicts_with_all = ["paths", "prefix", "tag"])]
     all: bool,
     /// Of this host only
     #[arg(long)]

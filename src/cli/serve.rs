@@ -5,6 +5,7 @@ use std::io;
 use clap::Args;
 
 use super::Failure;
+use super::failure::causes;
 use super::settings::{self, Settings};
 use super::signals::Signals;
 use crate::config::{Config, Loaded, StoreKind};
@@ -77,7 +78,7 @@ pub(super) fn pages(config: &Config) -> String {
 
 /// What stands in the way of a start, what to do about it, and whose fault it is.
 pub(super) fn not_started(error: &anyhow::Error) -> Failure {
-    let message = format!("not started: {error:#}");
+    let message = format!("not started: {}", causes(error));
     let kind = error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind);
     let listens = error.downcast_ref::<ListenError>().is_some();
     match kind {
@@ -90,9 +91,9 @@ pub(super) fn not_started(error: &anyhow::Error) -> Failure {
         Some(io::ErrorKind::PermissionDenied) if listens => Failure::failed(format_args!(
             "{message}\nPorts below 1024 need a right of their own (CAP_NET_BIND_SERVICE); others do not."
         )),
-        Some(_) if error.downcast_ref::<OpenError>().is_some() => Failure::failed(format_args!(
-            "{message}\nThe folder must belong to the user who runs everpage; --data names another one."
-        )),
+        Some(io::ErrorKind::PermissionDenied) if error.downcast_ref::<OpenError>().is_some() => Failure::failed(
+            format_args!("{message}\nThe folder must belong to the user who runs everpage; --data names another one."),
+        ),
         _ => Failure::failed(message),
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -29,13 +29,13 @@ const SHOWN: usize = 20;
 
 /// Fetch pages ahead, through the public listener
 #[derive(Debug, Args)]
-#[command(after_help = "At most 4 pages are fetched at a time, and at most 50000 in all.")]
+#[command(group = ArgGroup::new("pages").required(true).multiple(true), after_help = "At most 4 pages are fetched at a time, and at most 50000 in all.")]
 pub(super) struct Warm {
     /// Paths, which need one name in hosts or --host, or whole URLs
-    #[arg(value_name = "PATH", required_unless_present = "sitemap", conflicts_with = "sitemap")]
+    #[arg(value_name = "PATH", group = "pages")]
     paths: Vec<String>,
     /// The pages of this sitemap, or of the sitemaps it names; it is fetched through everpage, too
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", group = "pages", conflicts_with = "paths")]
     sitemap: Option<String>,
     /// The site that paths belong to
     #[arg(long)]

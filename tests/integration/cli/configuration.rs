@@ -33,6 +33,7 @@ fn wrong_usage_ends_with_64() {
         &["explain"],
         &["explain", "-H", "no colon", "/"],
         &["warm"],
+        &["warm", "http://a/", "--sitemap", "http://a/"],
         &["warm", "/a/"],
         &["warm", "/a/", "--host", "shop.example/"],
         &["warm", "ftp://shop.example/"],
