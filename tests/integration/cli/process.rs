@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn everpage(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_everpage"));
     command.current_dir(folder).args(arguments).stdin(Stdio::null());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EVERPAGE")) {
+    for (name, _) in everpage::config::variables() {
         command.env_remove(name);
     }
     command
