@@ -4,5 +4,6 @@
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
 mod cache;
+mod cli;
 mod support;
 mod tidy;
