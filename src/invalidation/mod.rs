@@ -232,6 +232,16 @@ impl Shared {
         let mut index = self.index.write();
         for (sequence, record) in batch {
             index.apply(*sequence, record);
+            tracing::debug!(
+                %sequence,
+                paths = record.paths.len(),
+                first = record.paths.first().map(|target| &*target.path),
+                prefixes = record.prefixes.len(),
+                tags = record.tags.len(),
+                all = record.all,
+                reason = record.reason.as_deref(),
+                "invalidated"
+            );
         }
         drop(index);
         if let Some((newest, _)) = batch.last() {

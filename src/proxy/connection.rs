@@ -24,10 +24,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let guard = Guard::new(stream, limits.idle_timeout);
-    let visitor = Visitor { address, last_request: guard.last_request() };
+    let visitor = Visitor { address, last_request: guard.last_request(), interim: guard.interim() };
     let service = service_fn(move |request| {
         let (handler, visitor) = (Arc::clone(&handler), visitor.clone());
-        async move { Ok::<_, Infallible>(handler.handle(request, &visitor).await) }
+        async move { Ok::<_, Infallible>(visitor.interim.until(handler.handle(request, &visitor)).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(limits.head_bytes);

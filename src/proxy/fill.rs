@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::answer;
 use super::flight::{Arrival, Flight, Head};
 use super::handler::Handler;
+use super::interim::{Interim, Listener};
 use super::origin::{IncomingBody, OriginError};
 use super::visit::Visit;
 use crate::clock::UnixMillis;
@@ -46,6 +47,8 @@ pub(super) struct Errand {
     client: HeaderMap,
     /// The fields for the origin.
     outgoing: HeaderMap,
+    /// Where interim answers of the origin go: to the visitor who leads.
+    interim: Option<Listener>,
     /// Where the page may lie in the store, in the order to look, and the fields that are known to have led there; empty: do not look.
     names: Vec<(ObjectName, Vec<HeaderName>)>,
 }
@@ -89,6 +92,7 @@ impl Errand {
             fields,
             client,
             outgoing,
+            interim: visit.interim.map(Interim::listen),
             names,
         }
     }
@@ -102,6 +106,9 @@ impl Errand {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::try_from(target).expect("a normalised path and a parsed query are a target");
         *request.headers_mut() = self.outgoing.clone();
+        if let Some(listener) = self.interim.clone() {
+            listener.attend(&mut request, |_| {});
+        }
         request
     }
 

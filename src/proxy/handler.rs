@@ -218,7 +218,10 @@ impl Handler {
                 self.renew(visit, &target, place);
                 (Outcome::SoftHit, self.hit(visit, &page, "soft"))
             }
-            Found::Nothing(place) => self.miss(visit, &target, place).await,
+            Found::Nothing(place) => {
+                tracing::debug!(method = %target.method, path = &*target.path, key = %place.key, "not in memory");
+                self.miss(visit, &target, place).await
+            }
         }
     }
 

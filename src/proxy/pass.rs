@@ -123,12 +123,16 @@ impl Handler {
         let expects = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let mut gate = Gate::open();
         let mut request = Request::new(());
-        if expects && !body.is_end_stream() {
-            let (signal, shut) = oneshot::channel();
-            gate = Gate::shut(shut);
-            let signal = parking_lot::Mutex::new(Some(signal));
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE
+        if let Some(interim) = visit.interim {
+            let mut signal = None;
+            if expects && !body.is_end_stream() {
+                let (open, shut) = oneshot::channel();
+                gate = Gate::shut(shut);
+                signal = Some(open);
+            }
+            let signal = parking_lot::Mutex::new(signal);
+            interim.listen().attend(&mut request, move |status| {
+                if status == StatusCode::CONTINUE
                     && let Some(signal) = signal.lock().take()
                 {
                     // The upload may have ended by then.
