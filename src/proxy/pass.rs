@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST, MAX_FORWARDS, TE, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::OnUpgrade;
@@ -78,6 +78,8 @@ impl Handler {
         field: impl FnOnce(StatusCode) -> HeaderValue,
     ) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
+        // The version is each hop's own (RFC 9110, section 2.5).
+        parts.version = Version::HTTP_11;
         fields::remove_hop_by_hop(&mut parts.headers);
         fields::remove_cache_fields(&mut parts.headers);
         fields::add_via(&mut parts.headers);
