@@ -375,7 +375,6 @@ fn kept_fields(mut headers: HeaderMap, status: StatusCode, now: UnixMillis) -> H
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_cache_fields(&mut headers);
     headers.remove(AGE);
-    headers.remove(TRAILER);
     fields::add_via(&mut headers);
     if status == StatusCode::OK {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -399,6 +398,8 @@ fn make_page(
     handler: &Handler,
     body: Bytes,
 ) -> Page {
+    // Trailers go to those who read along; what is kept has none.
+    headers.remove(TRAILER);
     if errand.method != Method::HEAD {
         headers.insert(CONTENT_LENGTH, body.len().into());
         if !headers.contains_key(ETAG) {
