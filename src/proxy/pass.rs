@@ -3,7 +3,7 @@
 //! An unsafe method that succeeds invalidates its own path, durably, before its answer is passed on (RFC 9111, section 4.4): the visitor who
 //! posted a comment sees it on the next page.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::answer::CACHE_STATUS;
 use super::body::{Body, BoxError};
@@ -52,7 +53,9 @@ impl Handler {
         let Ok(forwards) = forwards_left(visit) else { return (Outcome::Bypass, self.own_options(reason)) };
         self.metrics.bypassed(reason.as_str()).inc();
         tracing::debug!(method = %visit.parts.method, path = visit.parts.uri.path(), reason = reason.as_str(), "passed on");
-        let request = self.outgoing(visit, body, forwards);
+        let ended = CancellationToken::new();
+        let request = self.outgoing(visit, body, forwards, ended.clone());
+        let until_ended = ended.drop_guard();
         let mut response = match self.origin.send(request).await {
             Ok(response) => response,
             Err(OriginError::Upload(error)) => return (Outcome::Error, upload_failed(error.as_ref())),
@@ -68,6 +71,7 @@ impl Handler {
         if is_unsafe(&visit.parts.method) && (response.status().is_success() || response.status().is_redirection()) {
             self.invalidate_own_path(visit).await;
         }
+        let response = response.map(|body| held(body, until_ended));
         (Outcome::Bypass, self.relay(response, |_| outcome::bypass(reason)))
     }
 
@@ -100,7 +104,14 @@ impl Handler {
         (Outcome::Purge, notice::notice(status, &text, outcome::rejected("purge")))
     }
 
-    fn outgoing<B>(&self, visit: &Visit<'_>, body: B, forwards: Option<u64>) -> Request<OutgoingBody>
+    /// `ended` tells that the exchange is over: a body that the origin did not ask for until then is never sent.
+    fn outgoing<B>(
+        &self,
+        visit: &Visit<'_>,
+        body: B,
+        forwards: Option<u64>,
+        ended: CancellationToken,
+    ) -> Request<OutgoingBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -125,7 +136,7 @@ impl Handler {
         let mut request = Request::new(());
         if expects && !body.is_end_stream() {
             let (signal, shut) = oneshot::channel();
-            gate = Gate::shut(shut);
+            gate = Gate::shut(shut, ended);
             let signal = parking_lot::Mutex::new(Some(signal));
             hyper::ext::on_informational(&mut request, move |response| {
                 if response.status() == StatusCode::CONTINUE
@@ -218,6 +229,15 @@ fn asked_for(uri: &Uri) -> Uri {
     Uri::from(target)
 }
 
+/// The guard lives as long as the body.
+fn held(body: IncomingBody, guard: DropGuard) -> IncomingBody {
+    let unchanged = move |frame| {
+        let _held = &guard;
+        frame
+    };
+    body.map_frame(unchanged).boxed_unsync()
+}
+
 fn upload_failed(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
     let mut source = Some(error);
     while let Some(cause) = source {
@@ -237,10 +257,12 @@ struct Upload<B> {
     stall: Stall,
 }
 
-/// Shut until the origin says 100 (Continue), or for [`CONTINUE_TIMEOUT`]. As long as it is shut hyper tells the visitor nothing either.
+/// Shut until the origin says 100 (Continue), or for [`CONTINUE_TIMEOUT`], and for good if it answers at once. As long as it is shut hyper tells
+/// the visitor nothing either.
 enum Gate {
     Open,
-    Shut(Pin<Box<tokio::time::Timeout<oneshot::Receiver<()>>>>),
+    /// Resolves to whether it opens.
+    Shut(Pin<Box<dyn Future<Output = bool> + Send>>),
 }
 
 impl Gate {
@@ -248,8 +270,16 @@ impl Gate {
         Gate::Open
     }
 
-    fn shut(signal: oneshot::Receiver<()>) -> Self {
-        Gate::Shut(Box::pin(tokio::time::timeout(CONTINUE_TIMEOUT, signal)))
+    fn shut(signal: oneshot::Receiver<()>, ended: CancellationToken) -> Self {
+        Gate::Shut(Box::pin(async move {
+            // Nobody can signal any more once the answer is there.
+            let is_refused = matches!(tokio::time::timeout(CONTINUE_TIMEOUT, signal).await, Ok(Err(_)));
+            if is_refused {
+                // An upload that fails takes its connection along: not before the answer has been read.
+                ended.cancelled_owned().await;
+            }
+            !is_refused
+        }))
     }
 }
 
@@ -263,7 +293,9 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Gate::Shut(signal) = &mut self.gate {
-            std::task::ready!(signal.as_mut().poll(context)).ok();
+            if !std::task::ready!(signal.as_mut().poll(context)) {
+                return Poll::Ready(Some(Err("the origin did not ask for the body".into())));
+            }
             self.gate = Gate::Open;
         }
         match self.body.as_mut().poll_frame(context) {
