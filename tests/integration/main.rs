@@ -3,5 +3,11 @@
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
 mod cache;
+mod protocol;
+mod smuggling;
+mod streaming;
 mod support;
 mod tidy;
+mod timeouts;
+mod tls;
+mod tunnel;
