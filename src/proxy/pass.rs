@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, MAX_FORWARDS, TE, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{ALLOW, CONNECTION, EXPECT, HOST, MAX_FORWARDS, TE, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::OnUpgrade;
@@ -50,7 +50,7 @@ impl Handler {
         if fields::passes_through_everpage(&visit.parts.headers) >= HOPS_MAX {
             return self.reject(Refusal::Loop);
         }
-        let Ok(forwards) = forwards_left(visit) else { return (Outcome::Bypass, self.own_options(reason)) };
+        let Ok(forwards) = forwards_left(visit) else { return (Outcome::Bypass, self.own_options(visit, reason)) };
         self.metrics.bypassed(reason.as_str()).inc();
         tracing::debug!(method = %visit.parts.method, path = visit.parts.uri.path(), reason = reason.as_str(), "passed on");
         let ended = CancellationToken::new();
@@ -199,12 +199,14 @@ impl Handler {
         Some(Record { paths: vec![target], reason: Some(reason.into()), at: self.clock.now(), ..Record::default() })
     }
 
-    /// OPTIONS or TRACE whose Max-Forwards has run out ends here (RFC 9110, section 7.6.2).
-    fn own_options(&self, reason: Reason) -> Response<Body> {
+    /// OPTIONS or TRACE whose Max-Forwards has run out ends here (RFC 9110, section 7.6.2). TRACE would show what visitors must not see.
+    fn own_options(&self, visit: &Visit<'_>, reason: Reason) -> Response<Body> {
         let mut response = Response::new(Body::empty());
-        let headers: &mut HeaderMap = response.headers_mut();
-        headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
-        headers.insert(CACHE_STATUS, outcome::bypass(reason));
+        if visit.parts.method == Method::TRACE {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        }
+        response.headers_mut().insert(ALLOW, notice::ALLOWED);
+        response.headers_mut().insert(CACHE_STATUS, outcome::bypass(reason));
         response
     }
 }
