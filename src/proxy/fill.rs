@@ -406,7 +406,7 @@ fn make_page(
     handler: &Handler,
     body: Bytes,
 ) -> Page {
-    // Trailers go to those on board; they are not kept.
+    // Trailers go to those who read along; what is kept has none.
     headers.remove(TRAILER);
     if errand.method != Method::HEAD {
         headers.insert(CONTENT_LENGTH, body.len().into());

@@ -5,5 +5,11 @@
 
 mod cache;
 mod cli;
+mod protocol;
+mod smuggling;
+mod streaming;
 mod support;
 mod tidy;
+mod timeouts;
+mod tls;
+mod tunnel;

@@ -7,10 +7,12 @@
 mod client;
 mod origin;
 mod proxy;
+mod wire;
 
 pub use client::{Answer, Ask, raw, raw_until_closed};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
 pub use proxy::{Proxy, proxy};
+pub use wire::{Door, Wire, canned};
 
 /// A name for the host that visitors ask for.
 pub const HOST: &str = "shop.example";
