@@ -273,7 +273,8 @@ impl Handler {
             Ok(trailers) => trailers,
             Err(reason) => {
                 self.note_refused(errand, reason);
-                return flight.crash(reason);
+                // An empty body is whole: only keeping it would be wrong.
+                return if reason == Reason::Empty { flight.land(None) } else { flight.crash(reason) };
             }
         };
         if flight.is_kept() {
