@@ -269,7 +269,7 @@ impl Handler {
             vary: kept.fields.clone(),
             key: kept.key,
         })));
-        let trailers = match self.receive(flight, &kept.admitted, &errand.method, body).await {
+        let trailers = match self.receive(flight, &kept.admitted, &errand.method, parts.status, body).await {
             Ok(trailers) => trailers,
             Err(reason) => {
                 self.note_refused(errand, reason);
@@ -291,6 +291,7 @@ impl Handler {
         flight: &Flight,
         admitted: &Admitted,
         method: &Method,
+        status: StatusCode,
         mut body: IncomingBody,
     ) -> Result<Option<HeaderMap>, Reason> {
         let mut received = 0u64;
@@ -310,7 +311,7 @@ impl Handler {
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        admission::judge_body(method, admitted.announced_bytes, received)?;
+        admission::judge_body(method, status, admitted.announced_bytes, received)?;
         Ok(trailers)
     }
 
@@ -400,7 +401,8 @@ fn make_page(
     handler: &Handler,
     body: Bytes,
 ) -> Page {
-    if errand.method != Method::HEAD {
+    // RFC 9110, section 8.6: a 204 has no Content-Length.
+    if errand.method != Method::HEAD && status != StatusCode::NO_CONTENT {
         headers.insert(CONTENT_LENGTH, body.len().into());
         if !headers.contains_key(ETAG) {
             headers.insert(ETAG, strong_etag(&body));
