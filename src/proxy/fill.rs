@@ -227,7 +227,7 @@ impl Handler {
         }
         let key = key::variant(&errand.base, &fields, &errand.client);
         let mut known = match self.memory.signpost(&errand.base) {
-            Some(signpost) if signpost.fields == fields => signpost.known.clone(),
+            Some(signpost) if signpost.fields == fields && self.is_current(errand, &signpost) => signpost.known.clone(),
             _ => Vec::new(),
         };
         if !known.contains(&key) {
@@ -247,6 +247,12 @@ impl Handler {
         // At once: whoever waits for another variant must find its own key.
         self.memory.insert_signpost(errand.base, Arc::clone(&signpost));
         Ok(Kept { admitted, key, fields, signpost: Some(signpost) })
+    }
+
+    /// Whether variants that a signpost knows may still be valid: once its path is invalidated, all of them have made room.
+    fn is_current(&self, errand: &Errand, signpost: &Variants) -> bool {
+        signpost.journal == *self.invalidations.journal_id()
+            && self.invalidations.newest(&errand.subject(&[])).hard <= signpost.as_of
     }
 
     async fn keep(
