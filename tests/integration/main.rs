@@ -2,6 +2,8 @@
 
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
+mod answers;
 mod cache;
+mod safety;
 mod support;
 mod tidy;
