@@ -66,12 +66,12 @@ impl Handler {
             Err(OriginError::Upload(error)) => return (Outcome::Error, upload_failed(error.as_ref())),
             Err(error) => {
                 tracing::warn!(method = %visit.parts.method, path = visit.parts.uri.path(), %error, "not passed on");
-                let field = outcome::failed(error.reason());
+                let field = outcome::bypass_failed(reason, error.reason());
                 return (Outcome::Error, notice::origin_failed(error.reason(), field));
             }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return (Outcome::Bypass, self.switch(visit, &mut response, upgrade));
+            return (Outcome::Bypass, self.switch(visit, &mut response, reason, upgrade));
         }
         let response = response.map(|body| held(body, until_ended));
         (Outcome::Bypass, self.relay(response, |_| outcome::bypass(reason)))
@@ -165,11 +165,12 @@ impl Handler {
         &self,
         visit: &Visit<'_>,
         response: &mut Response<IncomingBody>,
+        reason: Reason,
         upgrade: Option<OnUpgrade>,
     ) -> Response<Body> {
         let from_origin = response.extensions_mut().remove::<OnUpgrade>();
         let (Some(to_visitor), Some(to_origin)) = (upgrade, from_origin) else {
-            return notice::origin_failed(Reason::OriginBroken, outcome::failed(Reason::OriginBroken));
+            return notice::origin_failed(Reason::OriginBroken, outcome::bypass_failed(reason, Reason::OriginBroken));
         };
         self.tunnels.spawn(tunnel::run(to_visitor, to_origin, self.settings.client_idle_timeout));
         tracing::debug!(path = visit.parts.uri.path(), "switched protocols");
