@@ -5,6 +5,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ const HOPS_MAX: usize = 8;
 
 impl Handler {
     pub(super) async fn pass<B>(
-        &self,
+        self: &Arc<Self>,
         visit: &Visit<'_>,
         body: B,
         reason: Reason,
@@ -53,7 +54,11 @@ impl Handler {
         self.metrics.bypassed(reason.as_str()).inc();
         tracing::debug!(method = %visit.parts.method, path = visit.parts.uri.path(), reason = reason.as_str(), "passed on");
         let request = self.outgoing(visit, body, forwards);
-        let mut response = match self.origin.send(request).await {
+        let answered = match self.changes(visit) {
+            Some(record) => self.change(request, record).await,
+            None => self.origin.send(request).await,
+        };
+        let mut response = match answered {
             Ok(response) => response,
             Err(OriginError::Upload(error)) => return (Outcome::Error, upload_failed(error.as_ref())),
             Err(error) => {
@@ -64,9 +69,6 @@ impl Handler {
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return (Outcome::Bypass, self.switch(visit, &mut response, upgrade));
-        }
-        if is_unsafe(&visit.parts.method) && (response.status().is_success() || response.status().is_redirection()) {
-            self.invalidate_own_path(visit).await;
         }
         (Outcome::Bypass, self.relay(response, |_| outcome::bypass(reason)))
     }
@@ -167,13 +169,33 @@ impl Handler {
         switched
     }
 
-    async fn invalidate_own_path(&self, visit: &Visit<'_>) {
-        if self.rules.ignores(visit.parts.uri.path()) {
-            return;
-        }
-        let Some(record) = self.own_path(visit, visit.parts.method.as_str()) else { return };
+    /// What this request makes untrue if it succeeds.
+    fn changes(&self, visit: &Visit<'_>) -> Option<Record> {
+        let changes = is_unsafe(&visit.parts.method) && !self.rules.ignores(visit.parts.uri.path());
+        changes.then(|| self.own_path(visit, visit.parts.method.as_str())).flatten()
+    }
+
+    /// In a task of its own: a visitor who leaves ends neither the change, which the origin may be making, nor its invalidation.
+    async fn change(
+        self: &Arc<Self>,
+        request: Request<OutgoingBody>,
+        record: Record,
+    ) -> Result<Response<IncomingBody>, OriginError> {
+        let handler = Arc::clone(self);
+        let changing = self.tasks.spawn(async move {
+            let response = handler.origin.send(request).await?;
+            if response.status().is_success() || response.status().is_redirection() {
+                handler.invalidate_changed(record).await;
+            }
+            Ok(response)
+        });
+        changing.await.unwrap_or_else(|crash| Err(OriginError::Broken(crash.into())))
+    }
+
+    async fn invalidate_changed(&self, record: Record) {
         if let Err(error) = self.invalidations.submit(record.clone()).await {
-            tracing::error!(path = visit.parts.uri.path(), %error, "the change went through, its invalidation is not durable: a restart may forget it");
+            let path = record.paths.first().map(|target| &*target.path);
+            tracing::error!(path, %error, "the change went through, its invalidation is not durable: a restart may forget it");
             self.metrics.invalidation_failures.inc();
             self.invalidations.distrust(&record);
         }
