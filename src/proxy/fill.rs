@@ -156,7 +156,6 @@ pub(super) async fn fly(
         .and_then(|admitted| handler.place_variant(&errand, admitted, as_of));
     match judged {
         Ok(kept) => {
-            handler.uncacheable.remove(&errand.place);
             handler.keep(flight, &errand, kept, as_of, now, response).await;
         }
         Err(reason) => {
@@ -269,10 +268,13 @@ impl Handler {
             vary: kept.fields.clone(),
             key: kept.key,
         })));
-        let trailers = match self.receive(flight, &kept.admitted, &errand.method, body).await {
+        let trailers = match self.receive(flight, errand, &kept.admitted, body).await {
             Ok(trailers) => trailers,
             Err(reason) => {
-                self.note_refused(errand, reason);
+                // What is not kept any more has been noted.
+                if flight.is_kept() {
+                    self.note_refused(errand, reason);
+                }
                 return flight.crash(reason);
             }
         };
@@ -288,8 +290,8 @@ impl Handler {
     async fn receive(
         &self,
         flight: &Flight,
+        errand: &Errand,
         admitted: &Admitted,
-        method: &Method,
         mut body: IncomingBody,
     ) -> Result<Option<HeaderMap>, Reason> {
         let mut received = 0u64;
@@ -302,23 +304,23 @@ impl Handler {
             match frame.into_data() {
                 Ok(data) => {
                     received += data.len() as u64;
-                    if !self.push(flight, data, received).await {
+                    if !self.push(flight, errand, data, received).await {
                         return Err(Reason::TooLarge);
                     }
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        admission::judge_body(method, admitted.announced_bytes, received)?;
+        admission::judge_body(&errand.method, admitted.announced_bytes, received)?;
         Ok(trailers)
     }
 
-    async fn push(&self, flight: &Flight, data: Bytes, received: u64) -> bool {
+    async fn push(&self, flight: &Flight, errand: &Errand, data: Bytes, received: u64) -> bool {
         let kib = u32::try_from(data.len().div_ceil(1024)).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.fill_memory).try_acquire_many_owned(kib).ok();
         if flight.is_kept() && (received > self.settings.max_body || memory.is_none()) {
             let reason = if memory.is_none() { Reason::FillMemory } else { Reason::TooLarge };
-            self.metrics.refused(reason.as_str()).inc();
+            self.note_refused(errand, reason);
             flight.stop_keeping();
         }
         let memory = memory.filter(|_| flight.is_kept());
@@ -339,6 +341,7 @@ impl Handler {
             return flight.land(trailers);
         }
         self.memory.insert(kept.key, Arc::clone(page));
+        self.uncacheable.remove(&errand.place);
         flight.land(trailers);
         let Ok(_writing) = self.writes.try_acquire() else {
             return self.note_store_failure(&"too many pages wait to be written");
