@@ -3,5 +3,8 @@
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
 mod cache;
+mod collapsing;
+mod invalidation;
+mod races;
 mod support;
 mod tidy;

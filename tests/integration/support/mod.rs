@@ -8,9 +8,9 @@ mod client;
 mod origin;
 mod proxy;
 
-pub use client::{Answer, Ask, raw, raw_until_closed};
+pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
-pub use proxy::{Proxy, proxy};
+pub use proxy::{Proxy, files, proxy};
 
 /// A name for the host that visitors ask for.
 pub const HOST: &str = "shop.example";
