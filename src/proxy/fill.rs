@@ -225,8 +225,10 @@ impl Handler {
             return Ok(Kept { admitted, key: errand.base, fields, signpost: None });
         }
         let key = key::variant(&errand.base, &fields, &errand.client);
+        // Variants that an invalidation has killed since take no room.
+        let newest = self.invalidations.newest(&errand.subject(&admitted.tags)).hard;
         let mut known = match self.memory.signpost(&errand.base) {
-            Some(signpost) if signpost.fields == fields => signpost.known.clone(),
+            Some(signpost) if signpost.fields == fields && signpost.as_of >= newest => signpost.known.clone(),
             _ => Vec::new(),
         };
         if !known.contains(&key) {

@@ -240,6 +240,20 @@ async fn requests_for_a_page_that_could_not_be_kept_do_not_wait_for_each_other()
     assert_eq!(second.await.unwrap().text(), "v2");
 }
 
+/// Fails when a response that cannot be kept stays on the board while it is sent.
+#[tokio::test]
+async fn nobody_waits_for_the_body_of_a_page_that_cannot_be_kept() {
+    let (origin, feed) = origin().fed_first("/", |reply| reply.header("set-cookie", "a=b"));
+    let origin = origin.start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    feed.data("v1 begins");
+    let mut first = proxy.ask(Method::GET, "/").open().await;
+    assert_eq!(next_piece(&mut first).await.unwrap(), "v1 begins");
+    assert_eq!(proxy.get("/").await.text(), "v2");
+    drop(feed);
+    assert!(Answer::read(first).await.complete);
+}
+
 /// Fails when `Handler::is_uncacheable` does not look at the clock.
 #[tokio::test]
 async fn it_is_remembered_no_longer_than_uncacheable_for() {
@@ -321,6 +335,22 @@ async fn a_follower_of_stalled_fetches_gives_up_in_time() {
         assert_eq!(request.await.unwrap().status, 504);
     }
     assert!(begun.elapsed() < Duration::from_secs(5), "patience is first_byte_timeout and two connect_timeouts");
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_breaks_off_in_time() {
+    let (origin, feed) = origin().fed_first("/", |reply| reply);
+    let origin = origin.start().await;
+    let proxy = proxy().origin(&origin).set(|config| config.origin.idle_timeout = Duration::from_millis(200));
+    let proxy = proxy.start().await;
+    feed.data("half");
+    let leader = proxy.ask(Method::GET, "/").open().await;
+    let follower = proxy.ask(Method::GET, "/").open().await;
+    for answer in [Answer::read(leader).await, Answer::read(follower).await] {
+        assert_eq!((answer.text(), answer.complete), ("half", false));
+    }
+    assert_eq!(proxy.get("/").await.text(), "v2");
+    assert_eq!(proxy.get("/").await.outcome(), "hit");
 }
 
 /// A body of so many pieces, of a length that is not announced.
