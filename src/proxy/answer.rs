@@ -44,8 +44,10 @@ pub(super) fn from_page(
         Precondition::NotModified => return not_modified(headers),
         Precondition::Failed => return failed(headers),
     }
-    let wanted = (page.head.status == StatusCode::OK && method == Method::GET).then(|| request.get(RANGE)).flatten();
-    let Some(wanted) = wanted else { return whole(headers) };
+    let may_be_parted = page.head.status == StatusCode::OK && method == Method::GET;
+    let mut wanted = request.get_all(RANGE).iter().filter(|_| may_be_parted);
+    // Several Range fields are no range set.
+    let (Some(wanted), None) = (wanted.next(), wanted.next()) else { return whole(headers) };
     if request.get(IF_RANGE).is_some_and(|condition| !range::if_range_matches(condition, etag, modified)) {
         return whole(headers);
     }

@@ -235,7 +235,7 @@ impl Handler {
         }
         let key = key::variant(&errand.base, &fields, &errand.client);
         let mut known = match self.memory.signpost(&errand.base) {
-            Some(signpost) if signpost.fields == fields => signpost.known.clone(),
+            Some(signpost) if signpost.fields == fields && self.is_current(errand, &signpost) => signpost.known.clone(),
             _ => Vec::new(),
         };
         if !known.contains(&key) {
@@ -255,6 +255,12 @@ impl Handler {
         // At once: whoever waits for another variant must find its own key.
         self.memory.insert_signpost(errand.base, Arc::clone(&signpost));
         Ok(Kept { admitted, key, fields, signpost: Some(signpost) })
+    }
+
+    /// Whether variants that a signpost knows may still be valid: once its path is invalidated, all of them have made room.
+    fn is_current(&self, errand: &Errand, signpost: &Variants) -> bool {
+        signpost.journal == *self.invalidations.journal_id()
+            && self.invalidations.newest(&errand.subject(&[])).hard <= signpost.as_of
     }
 
     async fn keep(
@@ -277,11 +283,12 @@ impl Handler {
             vary: kept.fields.clone(),
             key: kept.key,
         })));
-        let trailers = match self.receive(flight, &kept.admitted, &errand.method, body).await {
+        let trailers = match self.receive(flight, &kept.admitted, &errand.method, parts.status, body).await {
             Ok(trailers) => trailers,
             Err(reason) => {
                 self.note_refused(errand, reason);
-                return flight.crash(reason);
+                // An empty body is whole: only keeping it would be wrong.
+                return if reason == Reason::Empty { flight.land(None) } else { flight.crash(reason) };
             }
         };
         if flight.is_kept() {
@@ -298,6 +305,7 @@ impl Handler {
         flight: &Flight,
         admitted: &Admitted,
         method: &Method,
+        status: StatusCode,
         mut body: IncomingBody,
     ) -> Result<Option<HeaderMap>, Reason> {
         let mut received = 0u64;
@@ -317,7 +325,7 @@ impl Handler {
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        admission::judge_body(method, admitted.announced_bytes, received)?;
+        admission::judge_body(method, status, admitted.announced_bytes, received)?;
         Ok(trailers)
     }
 
@@ -406,9 +414,10 @@ fn make_page(
     handler: &Handler,
     body: Bytes,
 ) -> Page {
-    // Trailers go to those on board; they are not kept.
+    // Trailers go to those who read along; what is kept has none.
     headers.remove(TRAILER);
-    if errand.method != Method::HEAD {
+    // RFC 9110, section 8.6: a 204 has no Content-Length.
+    if errand.method != Method::HEAD && status != StatusCode::NO_CONTENT {
         headers.insert(CONTENT_LENGTH, body.len().into());
         if !headers.contains_key(ETAG) {
             headers.insert(ETAG, strong_etag(&body));

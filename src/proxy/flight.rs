@@ -345,10 +345,12 @@ impl Flights {
     pub(super) fn board(&self, key: Key, invalidations: &Invalidations, subject: &Subject<'_>) -> Boarding {
         let joined_at = invalidations.applied();
         let mut by_key = self.by_key.lock();
-        if let Some(flight) = by_key.get(&key)
-            && flight.admits(invalidations, subject)
-        {
-            return Boarding::Follow(flight.seat(joined_at));
+        if let Some(flight) = by_key.get(&key) {
+            // The seat first: once it is taken no chunk goes away unread, and if one had gone before, the flight no longer admits.
+            let seat = flight.seat(joined_at);
+            if flight.admits(invalidations, subject) {
+                return Boarding::Follow(seat);
+            }
         }
         let flight = Flight::new();
         by_key.insert(key, Arc::clone(&flight));

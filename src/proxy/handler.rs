@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{AGE, CONNECTION, ETAG, LAST_MODIFIED};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -181,7 +181,8 @@ impl Handler {
             },
         };
         self.counters[outcome as usize].inc();
-        if visitor.must_close() {
+        // A 101 is the last answer anyway, and its Connection field names the upgrade (RFC 9110, section 7.8).
+        if visitor.must_close() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(started) = started {

@@ -6,7 +6,8 @@
 //! is ever rewritten into something valid.
 //!
 //! Offences: a line that ends in a bare LF, a line that starts with white space (obs-fold, RFC 9112, section 5.2), Content-Length together with
-//! Transfer-Encoding, more than one Content-Length or Transfer-Encoding, a Content-Length that is no plain number.
+//! Transfer-Encoding, more than one Content-Length or Transfer-Encoding, a Content-Length that is no plain number, a Transfer-Encoding other than
+//! `chunked` alone (whatever else was encoded would reach the origin without its name), and either of the two in a line longer than is looked at.
 //!
 //! The guard counts bodies by Content-Length to find the next head. Where a body is chunked or the request asks for another protocol it does not
 //! count: it looks no further, and the connection ends after that answer ([`Guard::last_request`]).
@@ -24,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::interim::Interim;
 use super::origin::Stall;
 
-/// Bytes of a line that are looked at: enough for the names and a number.
+/// Bytes of a line that are looked at: enough for the names, a number, and some white space.
 const LINE_HEAD_BYTES: usize = 64;
 
 /// A visitor's connection, guarded, and with a bound on how long it may refuse to take bytes.
@@ -72,6 +73,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if matches!(self.reader.state, State::Poisoned) {
+            // The end of the head, in case it has not come yet: the parser looks only at whole heads, and shall answer now.
+            let end = &b"\r\n\r\n"[..buffer.remaining().min(4)];
+            buffer.put_slice(end);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         std::task::ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let this = &mut *self;
@@ -254,20 +261,25 @@ impl Reader {
     }
 
     fn field(&mut self, line: &[u8]) -> Result<(), Offence> {
+        // Had it come in pieces, its end might be lost.
+        let is_long = line.len() >= LINE_HEAD_BYTES;
         match line.first() {
             Some(b' ' | b'\t') => Err(Offence),
             Some(b'c' | b'C') => match value_of(line, b"content-length") {
-                Some(value) if self.head.content_length.is_none() => {
+                Some(value) if self.head.content_length.is_none() && !is_long => {
                     self.head.content_length = Some(number(value).ok_or(Offence)?);
                     Ok(())
                 }
                 Some(_) => Err(Offence),
                 None => Ok(()),
             },
-            Some(b't' | b'T') if value_of(line, b"transfer-encoding").is_some() => {
-                let repeated = std::mem::replace(&mut self.head.transfer_encoding, true);
-                if repeated { Err(Offence) } else { Ok(()) }
-            }
+            Some(b't' | b'T') => match value_of(line, b"transfer-encoding") {
+                Some(value) => {
+                    let repeated = std::mem::replace(&mut self.head.transfer_encoding, true);
+                    if repeated || is_long || !value.eq_ignore_ascii_case(b"chunked") { Err(Offence) } else { Ok(()) }
+                }
+                None => Ok(()),
+            },
             Some(b'u' | b'U') if value_of(line, b"upgrade").is_some() => {
                 self.head.upgrade = true;
                 Ok(())
@@ -339,6 +351,9 @@ mod tests {
         b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length:5\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length:                                                15\r\n\r\na",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding:                                             chunked\r\n\r\n0\r\n\r\n",
     ];
 
     #[test]

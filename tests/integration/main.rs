@@ -3,7 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
+mod answers;
 mod cache;
 mod cli;
+mod protocol;
+mod safety;
+mod smuggling;
+mod streaming;
 mod support;
 mod tidy;
+mod timeouts;
+mod tls;
+mod tunnel;

@@ -1,6 +1,7 @@
 //! The proxy under test: the real server, in this process, on the embedded store in a temporary folder.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use everpage::config::Config;
 use everpage::server::Server;
@@ -103,6 +104,23 @@ impl Proxy {
         Ask::new(self.admin, Method::GET, target).host("localhost").send().await
     }
 
+    /// Asks again until the fetch under way has ended: its page may be written to the store while further visitors read along.
+    pub async fn revisit(&self, target: &str) -> Answer {
+        self.revisit_with(|| self.ask(Method::GET, target)).await
+    }
+
+    /// As [`Proxy::revisit`], with any request.
+    pub async fn revisit_with(&self, ask: impl Fn() -> Ask) -> Answer {
+        for _ in 0..2000 {
+            let answer = ask().send().await;
+            if answer.outcome() != "collapsed" {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        panic!("the fetch does not end");
+    }
+
     /// Drains and stops; the folder can be given to another proxy.
     pub async fn stop(self) -> TempDir {
         // It may have ended by itself.
@@ -123,4 +141,11 @@ impl Proxy {
         }
         panic!("{pages} pages were not written");
     }
+}
+
+/// The files of stored objects in a folder that a proxy has or had, in no order.
+pub fn stored_files(folder: &TempDir) -> Vec<PathBuf> {
+    let pages = folder.path().join("data/default/1/pages");
+    let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries(pages).flat_map(entries).collect()
 }
