@@ -164,7 +164,6 @@ pub(super) async fn fly(
         .and_then(|admitted| handler.place_variant(&errand, admitted, as_of));
     match judged {
         Ok(kept) => {
-            handler.uncacheable.remove(&errand.place);
             handler.keep(flight, &errand, kept, as_of, now, response).await;
         }
         Err(reason) => {
@@ -234,8 +233,10 @@ impl Handler {
             return Ok(Kept { admitted, key: errand.base, fields, signpost: None });
         }
         let key = key::variant(&errand.base, &fields, &errand.client);
+        // Variants that an invalidation has killed since take no room.
+        let newest = self.invalidations.newest(&errand.subject(&admitted.tags)).hard;
         let mut known = match self.memory.signpost(&errand.base) {
-            Some(signpost) if signpost.fields == fields && self.is_current(errand, &signpost) => signpost.known.clone(),
+            Some(signpost) if signpost.fields == fields && signpost.as_of >= newest => signpost.known.clone(),
             _ => Vec::new(),
         };
         if !known.contains(&key) {
@@ -255,12 +256,6 @@ impl Handler {
         // At once: whoever waits for another variant must find its own key.
         self.memory.insert_signpost(errand.base, Arc::clone(&signpost));
         Ok(Kept { admitted, key, fields, signpost: Some(signpost) })
-    }
-
-    /// Whether variants that a signpost knows may still be valid: once its path is invalidated, all of them have made room.
-    fn is_current(&self, errand: &Errand, signpost: &Variants) -> bool {
-        signpost.journal == *self.invalidations.journal_id()
-            && self.invalidations.newest(&errand.subject(&[])).hard <= signpost.as_of
     }
 
     async fn keep(
@@ -283,10 +278,13 @@ impl Handler {
             vary: kept.fields.clone(),
             key: kept.key,
         })));
-        let trailers = match self.receive(flight, &kept.admitted, &errand.method, parts.status, body).await {
+        let trailers = match self.receive(flight, errand, &kept.admitted, parts.status, body).await {
             Ok(trailers) => trailers,
             Err(reason) => {
-                self.note_refused(errand, reason);
+                // What is not kept any more has been noted.
+                if flight.is_kept() {
+                    self.note_refused(errand, reason);
+                }
                 // An empty body is whole: only keeping it would be wrong.
                 return if reason == Reason::Empty { flight.land(None) } else { flight.crash(reason) };
             }
@@ -303,8 +301,8 @@ impl Handler {
     async fn receive(
         &self,
         flight: &Flight,
+        errand: &Errand,
         admitted: &Admitted,
-        method: &Method,
         status: StatusCode,
         mut body: IncomingBody,
     ) -> Result<Option<HeaderMap>, Reason> {
@@ -318,23 +316,23 @@ impl Handler {
             match frame.into_data() {
                 Ok(data) => {
                     received += data.len() as u64;
-                    if !self.push(flight, data, received).await {
+                    if !self.push(flight, errand, data, received).await {
                         return Err(Reason::TooLarge);
                     }
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        admission::judge_body(method, status, admitted.announced_bytes, received)?;
+        admission::judge_body(&errand.method, status, admitted.announced_bytes, received)?;
         Ok(trailers)
     }
 
-    async fn push(&self, flight: &Flight, data: Bytes, received: u64) -> bool {
+    async fn push(&self, flight: &Flight, errand: &Errand, data: Bytes, received: u64) -> bool {
         let kib = u32::try_from(data.len().div_ceil(1024)).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.fill_memory).try_acquire_many_owned(kib).ok();
         if flight.is_kept() && (received > self.settings.max_body || memory.is_none()) {
             let reason = if memory.is_none() { Reason::FillMemory } else { Reason::TooLarge };
-            self.metrics.refused(reason.as_str()).inc();
+            self.note_refused(errand, reason);
             flight.stop_keeping();
         }
         let memory = memory.filter(|_| flight.is_kept());
@@ -355,6 +353,7 @@ impl Handler {
             return flight.land(trailers);
         }
         self.memory.insert(kept.key, Arc::clone(page));
+        self.uncacheable.remove(&errand.place);
         flight.land(trailers);
         let Ok(_writing) = self.writes.try_acquire() else {
             return self.note_store_failure(&"too many pages wait to be written");

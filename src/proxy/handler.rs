@@ -308,8 +308,7 @@ impl Handler {
     ) -> (Seat, Option<Handoff>) {
         let errand = |look| Errand::new(self, visit, target, place.key, place.fields.clone(), path_id, look);
         if alone || self.is_uncacheable(&place.key) {
-            let flight = Flight::new();
-            let seat = flight.seat(self.invalidations.applied());
+            let (flight, seat) = Flight::begin(self.invalidations.applied());
             return (seat, Some(self.fly(flight, errand(false))));
         }
         let subject = Subject { host: target.host, path: &target.path, path_id: &path_id, tags: &[] };

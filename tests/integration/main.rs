@@ -6,7 +6,10 @@
 mod answers;
 mod cache;
 mod cli;
+mod collapsing;
+mod invalidation;
 mod protocol;
+mod races;
 mod safety;
 mod smuggling;
 mod streaming;
