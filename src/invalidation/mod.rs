@@ -7,8 +7,8 @@
 //!
 //! # How it is kept
 //!
-//! Invalidations form one totally ordered [journal](journal): records 1, 2, 3, ... A page carries `as_of`: the newest record that had been
-//! applied when its fetch from the origin *began*. The [index](index) knows, for each path, prefix and tag, the newest record that named it.
+//! Invalidations form one totally ordered [journal]: records 1, 2, 3, ... A page carries `as_of`: the newest record that had been
+//! applied when its fetch from the origin *began*. The [index] knows, for each path, prefix and tag, the newest record that named it.
 //!
 //! > A page is valid if and only if no record newer than its `as_of` matches it.
 //!
