@@ -1,5 +1,6 @@
 //! The behaviour of everpage from the outside, one file for each, and the order of its own house.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
 mod cache;

@@ -87,11 +87,12 @@ async fn head_passes_with_the_length_that_a_get_would_have() {
 async fn options_and_trace_count_their_hops_down_and_end_here_at_zero() {
     let origin = origin().otherwise(|_| async { Reply::new("from the origin") }).start().await;
     let proxy = proxy().origin(&origin).start().await;
-    for method in [Method::OPTIONS, Method::TRACE] {
+    for (method, status) in [(Method::OPTIONS, 200), (Method::TRACE, 405)] {
         let answer = proxy.ask(method.clone(), "/").header("max-forwards", "5").send().await;
         assert_eq!((answer.text(), origin.last().header("max-forwards")), ("from the origin", Some("4")));
         let answer = proxy.ask(method.clone(), "/").header("max-forwards", "0").send().await;
-        assert_eq!((answer.status.as_u16(), answer.text(), answer.detail()), (200, "", Some("method")));
+        assert_eq!((answer.status.as_u16(), answer.text(), answer.detail()), (status, "", Some("method")));
+        assert!(answer.header("allow").is_some_and(|methods| !methods.contains("TRACE")));
         proxy.ask(method, "/").send().await;
         assert_eq!(origin.last().header("max-forwards"), None);
     }
@@ -122,6 +123,7 @@ async fn connect_is_refused() {
         Wire::asking(proxy.address, &format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
     let head = visitor.head().await;
     assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n") && head.contains("detail=connect"), "{head}");
+    assert!(head.contains("allow: GET, "), "{head}");
     assert!(app.is_silent().await);
 }
 

@@ -55,9 +55,10 @@ impl Wire {
         sent
     }
 
-    /// Sends; false when the other side has closed.
-    pub async fn still_open(&mut self, bytes: &[u8]) -> bool {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the other side takes the bytes or closes").is_ok()
+    /// Sends the same again and again until the other side closes.
+    pub async fn flood(&mut self, bytes: impl AsRef<[u8]>) {
+        let flood = async { while self.stream.write_all(bytes.as_ref()).await.is_ok() {} };
+        timeout(PATIENCE, flood).await.expect("the other side closes");
     }
 
     /// No more will be sent.
