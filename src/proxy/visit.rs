@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, StatusCode, Version};
 use ipnet::IpNet;
 
@@ -148,6 +149,9 @@ impl Front {
             return Err(Refusal::LongTarget);
         }
         if !parts.uri.path().starts_with('/') && !(parts.method == Method::OPTIONS && target == "*") {
+            return Err(Refusal::BadTarget);
+        }
+        if parts.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
             return Err(Refusal::BadTarget);
         }
         self.check_length(&parts.headers)?;
