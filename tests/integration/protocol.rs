@@ -45,6 +45,18 @@ async fn an_http_1_0_visitor_need_not_name_the_host() {
 }
 
 #[tokio::test]
+async fn an_http_1_0_visitor_is_never_told_to_continue() {
+    let app = Door::open().await;
+    let proxy = proxy().origin_at(&app.url()).start().await;
+    let request = "PUT / HTTP/1.0\r\nHost: shop.example\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody";
+    let mut visitor = Wire::asking(proxy.address, request).await;
+    let mut origin = app.enter().await;
+    assert!(!origin.until("\r\n\r\nbody").await.contains("expect"));
+    origin.send(ONCE).await;
+    assert!(visitor.rest().await.starts_with("HTTP/1.0 200 OK\r\n"));
+}
+
+#[tokio::test]
 async fn an_http_1_0_origin_is_no_reason_to_speak_http_1_0() {
     let app = canned("HTTP/1.0 200 OK\r\n\r\nabc").await;
     let proxy = proxy().origin_at(&app).start().await;
@@ -151,6 +163,8 @@ async fn what_is_for_one_hop_goes_no_further() {
         assert_eq!(answer.header("x-kept"), Some("1"));
     }
     assert_eq!(proxy.get("/kept").await.outcome(), "hit");
+    proxy.ask(Method::GET, "/admin/passed").header("te", "trailers").send().await;
+    assert_eq!((origin.last().header("te"), origin.last().header("connection")), (Some("trailers"), Some("te")));
 }
 
 const SAID: [(&str, &str); 6] = [
