@@ -1,10 +1,11 @@
 //! Past the cache: the request goes to the origin whole, the response comes back whole, and nothing is kept.
 //!
 //! An unsafe method that succeeds invalidates its own path, durably, before its answer is passed on (RFC 9111, section 4.4): the visitor who
-//! posted a comment sees it on the next page.
+//! posted a comment sees it on the next page. It does so in a task of its own, because the app has changed even if the visitor is gone by then.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ const HOPS_MAX: usize = 8;
 
 impl Handler {
     pub(super) async fn pass<B>(
-        &self,
+        self: &Arc<Self>,
         visit: &Visit<'_>,
         body: B,
         reason: Reason,
@@ -56,20 +57,21 @@ impl Handler {
         let ended = CancellationToken::new();
         let request = self.outgoing(visit, body, forwards, ended.clone());
         let until_ended = ended.drop_guard();
-        let mut response = match self.origin.send(request).await {
+        let result = match self.own_path_to_invalidate(visit) {
+            Some(record) => self.send_and_invalidate(request, record).await,
+            None => self.origin.send(request).await,
+        };
+        let mut response = match result {
             Ok(response) => response,
             Err(OriginError::Upload(error)) => return (Outcome::Error, upload_failed(error.as_ref())),
             Err(error) => {
                 tracing::warn!(method = %visit.parts.method, path = visit.parts.uri.path(), %error, "not passed on");
-                let field = outcome::failed(error.reason());
+                let field = outcome::bypass_failed(reason, error.reason());
                 return (Outcome::Error, notice::origin_failed(error.reason(), field));
             }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return (Outcome::Bypass, self.switch(visit, &mut response, upgrade));
-        }
-        if is_unsafe(&visit.parts.method) && (response.status().is_success() || response.status().is_redirection()) {
-            self.invalidate_own_path(visit).await;
+            return (Outcome::Bypass, self.switch(visit, &mut response, reason, upgrade));
         }
         let response = response.map(|body| held(body, until_ended));
         (Outcome::Bypass, self.relay(response, |_| outcome::bypass(reason)))
@@ -139,12 +141,16 @@ impl Handler {
         let expects = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let mut gate = Gate::open();
         let mut request = Request::new(());
-        if expects && !body.is_end_stream() {
-            let (signal, shut) = oneshot::channel();
-            gate = Gate::shut(shut, ended);
-            let signal = parking_lot::Mutex::new(Some(signal));
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE
+        if let Some(interim) = visit.interim {
+            let mut signal = None;
+            if expects && !body.is_end_stream() {
+                let (open, shut) = oneshot::channel();
+                gate = Gate::shut(shut, ended);
+                signal = Some(open);
+            }
+            let signal = parking_lot::Mutex::new(signal);
+            interim.listen().attend(&mut request, move |status| {
+                if status == StatusCode::CONTINUE
                     && let Some(signal) = signal.lock().take()
                 {
                     // The upload may have ended by then.
@@ -164,11 +170,12 @@ impl Handler {
         &self,
         visit: &Visit<'_>,
         response: &mut Response<IncomingBody>,
+        reason: Reason,
         upgrade: Option<OnUpgrade>,
     ) -> Response<Body> {
         let from_origin = response.extensions_mut().remove::<OnUpgrade>();
         let (Some(to_visitor), Some(to_origin)) = (upgrade, from_origin) else {
-            return notice::origin_failed(Reason::OriginBroken, outcome::failed(Reason::OriginBroken));
+            return notice::origin_failed(Reason::OriginBroken, outcome::bypass_failed(reason, Reason::OriginBroken));
         };
         self.tunnels.spawn(tunnel::run(to_visitor, to_origin, self.settings.client_idle_timeout));
         tracing::debug!(path = visit.parts.uri.path(), "switched protocols");
@@ -185,13 +192,33 @@ impl Handler {
         switched
     }
 
-    async fn invalidate_own_path(&self, visit: &Visit<'_>) {
-        if self.rules.ignores(visit.parts.uri.path()) {
-            return;
-        }
-        let Some(record) = self.own_path(visit, visit.parts.method.as_str()) else { return };
+    /// What an unsafe method invalidates, if it succeeds and its path may be kept.
+    fn own_path_to_invalidate(&self, visit: &Visit<'_>) -> Option<Record> {
+        let method = &visit.parts.method;
+        let may_change = is_unsafe(method) && !self.rules.ignores(visit.parts.uri.path());
+        may_change.then(|| self.own_path(visit, method.as_str())).flatten()
+    }
+
+    async fn send_and_invalidate(
+        self: &Arc<Self>,
+        request: Request<OutgoingBody>,
+        record: Record,
+    ) -> Result<Response<IncomingBody>, OriginError> {
+        let handler = Arc::clone(self);
+        let task = self.tasks.spawn(async move {
+            let result = handler.origin.send(request).await;
+            if may_have_changed(&result) {
+                handler.invalidate_own_path(record).await;
+            }
+            result
+        });
+        task.await.unwrap_or_else(|crash| Err(OriginError::Broken(crash.into())))
+    }
+
+    async fn invalidate_own_path(&self, record: Record) {
         if let Err(error) = self.invalidations.submit(record.clone()).await {
-            tracing::error!(path = visit.parts.uri.path(), %error, "the change went through, its invalidation is not durable: a restart may forget it");
+            let path = record.paths.first().map_or("", |target| &*target.path);
+            tracing::error!(path, %error, "the app has changed, the invalidation is not durable: a restart may forget it");
             self.metrics.invalidation_failures.inc();
             self.invalidations.distrust(&record);
         }
@@ -219,6 +246,15 @@ impl Handler {
 /// Safe methods leave everything as it is (RFC 9110, section 9.2.1).
 fn is_unsafe(method: &Method) -> bool {
     !(method.is_safe() || method == Method::CONNECT)
+}
+
+/// Whether the app may have changed: it said so, or nobody knows what it did.
+fn may_have_changed(result: &Result<Response<IncomingBody>, OriginError>) -> bool {
+    match result {
+        Ok(response) => response.status().is_success() || response.status().is_redirection(),
+        Err(OriginError::Unreachable(_) | OriginError::Busy) => false,
+        Err(OriginError::Timeout { .. } | OriginError::Broken(_) | OriginError::Upload(_)) => true,
+    }
 }
 
 /// What is left of Max-Forwards after this hop; an error if nothing was.

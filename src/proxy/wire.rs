@@ -12,6 +12,7 @@
 //! The guard counts bodies by Content-Length to find the next head. Where a body is chunked or the request asks for another protocol it does not
 //! count: it looks no further, and the connection ends after that answer ([`Guard::last_request`]).
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::interim::Interim;
 use super::origin::Stall;
 
 /// Bytes of a line that are looked at: enough for the names, a number, and some white space.
@@ -33,17 +35,35 @@ pub struct Guard<S> {
     reader: Reader,
     last_request: Arc<AtomicBool>,
     unsent: Stall,
+    interim: Arc<Interim>,
+    /// Bytes of interim answers that the stream has yet to take: nothing may come between them.
+    interim_bytes: VecDeque<u8>,
+    /// hyper has nothing half-written.
+    between_answers: bool,
 }
 
 impl<S> Guard<S> {
     /// Guards the stream; a write that makes no progress for `idle` fails.
     pub fn new(stream: S, idle: Duration) -> Self {
-        Guard { stream, reader: Reader::default(), last_request: Arc::default(), unsent: Stall::new(idle) }
+        Guard {
+            stream,
+            reader: Reader::default(),
+            last_request: Arc::default(),
+            unsent: Stall::new(idle),
+            interim: Arc::default(),
+            interim_bytes: VecDeque::new(),
+            between_answers: true,
+        }
     }
 
     /// True once a request came whose end was not counted: no further one may be read from this connection.
     pub fn last_request(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.last_request)
+    }
+
+    /// Where interim answers for this visitor go.
+    pub fn interim(&self) -> Arc<Interim> {
+        Arc::clone(&self.interim)
     }
 }
 
@@ -81,8 +101,29 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Guard<S> {
+    /// Writes interim answers, where they may stand: hyper has flushed all it had, and the final answer has not begun.
+    fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.between_answers && self.interim_bytes.is_empty() {
+            self.interim_bytes = self.interim.take().into();
+        }
+        while !self.interim_bytes.is_empty() {
+            let (bytes, _) = self.interim_bytes.as_slices();
+            let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+            let written = std::task::ready!(self.bounded(polled, context))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim_bytes.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.poll_interim(context))?;
+        self.between_answers = false;
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.bounded(polled, context)
     }
@@ -92,6 +133,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.poll_interim(context))?;
+        self.between_answers = false;
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.bounded(polled, context)
     }
@@ -101,6 +144,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes the stream only when its own buffer is empty.
+        self.between_answers = true;
+        std::task::ready!(self.poll_interim(context))?;
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         self.bounded(polled, context)
     }

@@ -1,10 +1,16 @@
 //! The behaviour of everpage from the outside, one file for each, and the order of its own house.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
+mod answers;
 mod cache;
+mod cli;
+mod collapsing;
+mod invalidation;
 mod protocol;
+mod races;
+mod safety;
 mod smuggling;
 mod streaming;
 mod support;

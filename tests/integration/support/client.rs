@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::HOST;
 
@@ -38,6 +39,13 @@ impl Ask {
         self
     }
 
+    /// Any bytes that a field may hold.
+    pub fn header_bytes(mut self, name: &str, value: &[u8]) -> Self {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        self.request.headers_mut().append(name.parse::<HeaderName>().unwrap(), value);
+        self
+    }
+
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         *self.request.body_mut() = body.into();
         self
@@ -50,6 +58,11 @@ impl Ask {
         answer.expect("the answer's body ends")
     }
 
+    /// Sends it in a task of its own. See `Proxy::settle` for how to know that it has been taken up.
+    pub fn start(self) -> JoinHandle<Answer> {
+        tokio::spawn(self.send())
+    }
+
     /// Sends it and returns the answer's head as soon as it is there; its body can be read piece by piece.
     pub async fn open(self) -> Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.expect("somebody listens");
@@ -59,6 +72,12 @@ impl Ask {
         let response = sender.send_request(self.request.map(Full::new));
         tokio::time::timeout(PATIENCE, response).await.expect("an answer comes").expect("it is HTTP")
     }
+}
+
+/// The next piece of a body; what was read is not taken back.
+pub async fn next_piece(response: &mut Response<Incoming>) -> Option<Bytes> {
+    let frame = tokio::time::timeout(PATIENCE, response.body_mut().frame()).await.expect("a piece or an end");
+    frame?.ok()?.into_data().ok()
 }
 
 /// An answer, whole.
@@ -73,7 +92,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub async fn read(response: Response<Incoming>) -> Self {
+    pub async fn read<B>(response: Response<B>) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
         let (parts, mut body) = response.into_parts();
         let mut answer =
             Answer { status: parts.status, headers: parts.headers, body: Bytes::new(), trailers: None, complete: true };
