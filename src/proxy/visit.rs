@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, StatusCode, Version};
 use ipnet::IpNet;
 
@@ -164,6 +165,9 @@ impl Front {
         }
         let is_asterisk = parts.method == Method::OPTIONS && target == "*";
         if !(parts.uri.path().starts_with('/') || is_asterisk) {
+            return Err(Refusal::BadTarget);
+        }
+        if parts.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
             return Err(Refusal::BadTarget);
         }
         self.check_length(&parts.headers)?;
