@@ -5,5 +5,7 @@
 mod answers;
 mod cache;
 mod safety;
+mod storing;
 mod support;
 mod tidy;
+mod vary;

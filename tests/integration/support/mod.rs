@@ -11,7 +11,7 @@ mod origin;
 mod proxy;
 
 pub use client::{Answer, Ask, raw, raw_until_closed};
-pub use inside::{EPOCH, Inside, Pieces, inside, pieces};
+pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_with, journal, pieces};
 pub use logs::{gather_warnings, warnings_with};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
 pub use proxy::{Proxy, proxy, stored_files};
