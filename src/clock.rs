@@ -22,6 +22,13 @@ impl UnixMillis {
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.0)
     }
+
+    /// The same instant as text (RFC 3339), in UTC, to the millisecond; at latest the end of the year 9999, which the format does not pass.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        const LATEST: u64 = 253_402_300_799_999;
+        humantime::format_rfc3339_millis(UnixMillis(self.0.min(LATEST)).to_system_time()).to_string()
+    }
 }
 
 /// Where the time comes from.
@@ -54,5 +61,16 @@ impl Clock {
                 UnixMillis(epoch.0.saturating_add(passed))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instant_can_be_written() {
+        assert_eq!(UnixMillis(1_700_000_000_123).to_rfc3339(), "2023-11-14T22:13:20.123Z");
+        assert_eq!(UnixMillis(u64::MAX).to_rfc3339(), "9999-12-31T23:59:59.999Z");
     }
 }

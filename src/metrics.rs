@@ -2,6 +2,9 @@
 //!
 //! Counters are found once, at start-up: a request increments, it never looks up.
 
+use std::collections::BTreeMap;
+
+use parking_lot::RwLock;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -10,7 +13,34 @@ use prometheus_client::registry::Registry;
 
 pub use prometheus_client::metrics::counter::Counter;
 
-type Words = Family<[(&'static str, &'static str); 1], Counter>;
+/// Counters of one name, told apart by a word: a closed set, for words are constants.
+#[derive(Debug)]
+struct Words {
+    label: &'static str,
+    family: Family<[(&'static str, &'static str); 1], Counter>,
+    /// The same counters: a family cannot be read.
+    counters: RwLock<BTreeMap<&'static str, Counter>>,
+}
+
+impl Words {
+    fn register(registry: &mut Registry, name: &str, label: &'static str, help: &str) -> Self {
+        let family = Family::default();
+        registry.register(name, help, family.clone());
+        Words { label, family, counters: RwLock::default() }
+    }
+
+    fn counter(&self, word: &'static str) -> Counter {
+        if let Some(counter) = self.counters.read().get(word) {
+            return counter.clone();
+        }
+        let counter = self.family.get_or_create_owned(&[(self.label, word)]);
+        self.counters.write().entry(word).or_insert(counter).clone()
+    }
+
+    fn values(&self) -> BTreeMap<&'static str, u64> {
+        self.counters.read().iter().map(|(word, counter)| (*word, counter.get())).collect()
+    }
+}
 
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
@@ -58,20 +88,20 @@ const GAUGES: [(&str, &str); 12] = [
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("everpage");
-        let requests = Words::default();
-        registry.register(
+        let requests = Words::register(
+            &mut registry,
             "requests",
+            "outcome",
             "Requests by how they ended; many of outcome error: look at the origin",
-            requests.clone(),
         );
-        let refused = Words::default();
-        registry.register(
+        let refused = Words::register(
+            &mut registry,
             "refused",
+            "reason",
             "Responses that were not kept, by reason; set-cookie on pages for everybody is a mistake of the app",
-            refused.clone(),
         );
-        let bypassed = Words::default();
-        registry.register("bypassed", "Requests that went past the cache, by reason", bypassed.clone());
+        let bypassed =
+            Words::register(&mut registry, "bypassed", "reason", "Requests that went past the cache, by reason");
         let store_errors = Counter::default();
         registry.register(
             "store_errors",
@@ -115,22 +145,40 @@ impl Metrics {
     /// Requests that ended like this.
     #[must_use]
     pub fn requests(&self, outcome: &'static str) -> Counter {
-        self.requests.get_or_create(&[("outcome", outcome)]).clone()
+        self.requests.counter(outcome)
     }
 
     /// Responses that were not kept for this reason.
     #[must_use]
     pub fn refused(&self, reason: &'static str) -> Counter {
-        self.refused.get_or_create(&[("reason", reason)]).clone()
+        self.refused.counter(reason)
     }
 
     /// Requests that went past the cache for this reason.
     #[must_use]
     pub fn bypassed(&self, reason: &'static str) -> Counter {
-        self.bypassed.get_or_create(&[("reason", reason)]).clone()
+        self.bypassed.counter(reason)
     }
 
-    /// Everything as Prometheus text, with these readings.
+    /// How many requests ended how.
+    #[must_use]
+    pub fn requests_by_outcome(&self) -> BTreeMap<&'static str, u64> {
+        self.requests.values()
+    }
+
+    /// How many responses were not kept, by reason.
+    #[must_use]
+    pub fn refused_by_reason(&self) -> BTreeMap<&'static str, u64> {
+        self.refused.values()
+    }
+
+    /// How many requests went past the cache, by reason.
+    #[must_use]
+    pub fn bypassed_by_reason(&self) -> BTreeMap<&'static str, u64> {
+        self.bypassed.values()
+    }
+
+    /// Everything in the text format of OpenMetrics, which Prometheus reads, with these readings.
     #[must_use]
     pub fn to_text(&self, readings: &[Reading]) -> String {
         for reading in readings {
@@ -141,5 +189,22 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a String takes every byte");
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_of_a_word_is_shown_and_can_be_read() {
+        let metrics = Metrics::default();
+        metrics.requests("hit").inc();
+        metrics.requests("hit").inc();
+        _ = metrics.requests("miss");
+        assert_eq!(metrics.requests_by_outcome(), BTreeMap::from([("hit", 2), ("miss", 0)]));
+        let text = metrics.to_text(&[Reading { name: "draining", value: 1 }]);
+        assert!(text.contains("everpage_requests_total{outcome=\"hit\"} 2\n"), "{text}");
+        assert!(text.contains("everpage_draining 1\n"), "{text}");
     }
 }

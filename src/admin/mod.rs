@@ -1,11 +1,45 @@
 //! CONTROL PLANE: what operators and apps ask and say, on a listener of its own.
+//!
+//! One file for each resource, thin: read the request, call, answer. `guard` says who may ask, `answer` how "no" is said: as JSON with a
+//! name for programs (`error`) and a sentence for people (`detail`). What takes time after an invalidation is left to `chores`.
+//!
+//! It never knows the data plane: pages are fetched anew through [`Refetch`], numbers come in as [`Reading`]s.
+
+mod answer;
+mod chores;
+mod dashboard;
+mod explain;
+mod guard;
+mod health;
+mod invalidate;
+mod invalidations;
+mod judgement;
+mod metrics;
+mod pages;
+mod parameters;
+mod status;
+mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::{get, post};
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
 
-use crate::clock::Clock;
+use self::chores::Chores;
+use crate::clock::{Clock, UnixMillis};
 use crate::config::Config;
 use crate::invalidation::Invalidations;
 use crate::metrics::{Metrics, Reading};
@@ -13,7 +47,14 @@ use crate::policy::rules::Rules;
 use crate::store::Store;
 use crate::store::memory_tier::MemoryTier;
 
-/// Fetches a page anew through the data plane: host, whether over https, path with query. The composition root knows how.
+/// Bytes of a body: 10,000 paths fit easily.
+const BODY_BYTES: usize = 10 << 20;
+/// Requests that are worked on at the same time; further ones are answered 503 at once.
+const REQUESTS_MAX: usize = 256;
+/// How long a request may take, its body included.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fetches a page anew through the data plane: a request with an absolute URI. The composition root knows how.
 pub type Refetch =
     Arc<dyn Fn(http::Request<()>) -> Pin<Box<dyn Future<Output = http::StatusCode> + Send>> + Send + Sync>;
 
@@ -42,8 +83,50 @@ pub struct Parties {
     pub refetch: Refetch,
 }
 
-/// All of the admin API.
+/// What every handler gets.
+#[derive(Clone)]
+struct Control {
+    parties: Parties,
+    started: UnixMillis,
+    chores: Chores,
+}
+
+/// All of the admin API. To be called within a tokio runtime: it starts the tasks that work after an answer.
 pub fn router(parties: Parties) -> Router {
-    let _ = parties;
+    let control = Arc::new(Control { started: parties.clock.now(), chores: Chores::start(&parties), parties });
+    // Whoever asks for health gets an answer, however many others ask for something else.
+    let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
+    let files = Router::new()
+        .route("/", get(dashboard::page))
+        .route("/dashboard.css", get(dashboard::style))
+        .route("/dashboard.js", get(dashboard::script));
+    health
+        .merge(files)
+        .merge(resources(&control))
+        .with_state(control)
+        .layer(CatchPanicLayer::custom(answer::panicked))
+        .layer(map_response(answer::as_json))
+        .layer(map_response(guard::add_security_fields))
+}
+
+/// Everything that says something about pages, behind the `guard`.
+fn resources(control: &Arc<Control>) -> Router<Arc<Control>> {
     Router::new()
+        .route("/invalidate", post(invalidate::invalidate))
+        .route("/invalidations", get(invalidations::recent))
+        .route("/pages", get(pages::list))
+        .route("/explain", get(explain::explain))
+        .route("/status", get(status::status))
+        .route("/metrics", get(metrics::text))
+        .fallback(answer::not_found)
+        .layer(DefaultBodyLimit::disable())
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, PATIENCE))
+        .layer(
+            ServiceBuilder::new()
+                .layer(HandleErrorLayer::new(answer::overloaded))
+                .load_shed()
+                .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_MAX)),
+        )
+        .layer(from_fn_with_state(Arc::clone(control), guard::guard))
 }

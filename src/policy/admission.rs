@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(refusal(200, &[("cache-control", "no-cache")]), Some(Reason::NoCache));
         assert_eq!(refusal(200, &[("vary", "accept, *")]), Some(Reason::VaryStar));
         assert_eq!(refusal(200, &[("content-length", "1001")]), Some(Reason::TooLarge));
-        assert_eq!(refusal(200, &[("cache-tag", &"t,".repeat(1))]), None);
+        assert_eq!(refusal(200, &[("cache-tag", "t, s")]), None);
         let tags: String = (0..1001).map(|n| format!("t{n},")).collect();
         assert_eq!(refusal(200, &[("cache-tag", &tags)]), Some(Reason::TooManyTags));
     }

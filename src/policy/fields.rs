@@ -136,7 +136,7 @@ pub fn for_pass(request: &HeaderMap, told: &Told<'_>, from_trusted: bool) -> Hea
         headers.remove(name);
     }
     headers.remove(HOST);
-    tell(&mut headers, told, forwarded_for);
+    tell(&mut headers, told, forwarded_for.as_ref());
     headers
 }
 
@@ -225,7 +225,7 @@ fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// The proxy's own truth about the request (RFC 7239, and the fields that apps read instead).
-fn tell(headers: &mut HeaderMap, told: &Told<'_>, forwarded_for: Option<HeaderValue>) {
+fn tell(headers: &mut HeaderMap, told: &Told<'_>, forwarded_for: Option<&HeaderValue>) {
     let scheme = if told.https { "https" } else { "http" };
     let mut set = |name: &'static str, value: String| {
         // A host that is no field value has been refused before.
@@ -239,7 +239,7 @@ fn tell(headers: &mut HeaderMap, told: &Told<'_>, forwarded_for: Option<HeaderVa
     if let Some(client) = told.client {
         let node = if client.contains(':') { format!("\"[{client}]\"") } else { client.to_owned() };
         forwarded = format!("for={node};{forwarded}");
-        let before = forwarded_for.as_ref().and_then(|line| line.to_str().ok()).map(|line| format!("{line}, "));
+        let before = forwarded_for.and_then(|line| line.to_str().ok()).map(|line| format!("{line}, "));
         set("x-forwarded-for", format!("{}{client}", before.unwrap_or_default()));
         set("x-real-ip", client.to_owned());
     }

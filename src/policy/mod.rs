@@ -2,11 +2,13 @@
 //!
 //! In reading order: [`host`] and [`path`] say what a URL is, [`rules`] whether a request may be looked up and under which [`key`],
 //! [`fields`] what of it reaches the origin, [`admission`] whether the response may be kept, [`cache_control`], [`tags`], [`vary`] and
-//! [`freshness`] how; [`conditional`] and [`range`] shape the answer. Every "no" is a [`reason`].
+//! [`freshness`] how; [`conditional`] and [`range`] shape the answer. Every "no" is a [`reason`], and
+//! [`explain`] says which.
 
 pub mod admission;
 pub mod cache_control;
 pub mod conditional;
+pub mod explain;
 pub mod fields;
 pub mod freshness;
 pub mod host;

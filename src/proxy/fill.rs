@@ -6,14 +6,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use sha1::{Digest, Sha1};
 use tokio::sync::oneshot;
 
+use super::answer;
 use super::flight::{Arrival, Flight, Head};
 use super::handler::Handler;
+use super::interim::{Interim, Listener};
 use super::origin::{IncomingBody, OriginError};
 use super::visit::Visit;
 use crate::clock::UnixMillis;
@@ -45,6 +47,8 @@ pub(super) struct Errand {
     client: HeaderMap,
     /// The fields for the origin.
     outgoing: HeaderMap,
+    /// Where interim answers of the origin go: to the visitor who leads.
+    interim: Option<Listener>,
     /// Where the page may lie in the store, in the order to look, and the fields that are known to have led there; empty: do not look.
     names: Vec<(ObjectName, Vec<HeaderName>)>,
 }
@@ -88,6 +92,7 @@ impl Errand {
             fields,
             client,
             outgoing,
+            interim: visit.interim.map(Interim::listen),
             names,
         }
     }
@@ -101,6 +106,9 @@ impl Errand {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::try_from(target).expect("a normalised path and a parsed query are a target");
         *request.headers_mut() = self.outgoing.clone();
+        if let Some(listener) = self.interim.clone() {
+            listener.attend(&mut request, |_| {});
+        }
         request
     }
 
@@ -156,7 +164,6 @@ pub(super) async fn fly(
         .and_then(|admitted| handler.place_variant(&errand, admitted, as_of));
     match judged {
         Ok(kept) => {
-            handler.uncacheable.remove(&errand.place);
             handler.keep(flight, &errand, kept, as_of, now, response).await;
         }
         Err(reason) => {
@@ -226,8 +233,10 @@ impl Handler {
             return Ok(Kept { admitted, key: errand.base, fields, signpost: None });
         }
         let key = key::variant(&errand.base, &fields, &errand.client);
+        // Variants that an invalidation has killed since take no room.
+        let newest = self.invalidations.newest(&errand.subject(&admitted.tags)).hard;
         let mut known = match self.memory.signpost(&errand.base) {
-            Some(signpost) if signpost.fields == fields && self.is_current(errand, &signpost) => signpost.known.clone(),
+            Some(signpost) if signpost.fields == fields && signpost.as_of >= newest => signpost.known.clone(),
             _ => Vec::new(),
         };
         if !known.contains(&key) {
@@ -247,12 +256,6 @@ impl Handler {
         // At once: whoever waits for another variant must find its own key.
         self.memory.insert_signpost(errand.base, Arc::clone(&signpost));
         Ok(Kept { admitted, key, fields, signpost: Some(signpost) })
-    }
-
-    /// Whether variants that a signpost knows may still be valid: once its path is invalidated, all of them have made room.
-    fn is_current(&self, errand: &Errand, signpost: &Variants) -> bool {
-        signpost.journal == *self.invalidations.journal_id()
-            && self.invalidations.newest(&errand.subject(&[])).hard <= signpost.as_of
     }
 
     async fn keep(
@@ -275,10 +278,13 @@ impl Handler {
             vary: kept.fields.clone(),
             key: kept.key,
         })));
-        let trailers = match self.receive(flight, &kept.admitted, &errand.method, parts.status, body).await {
+        let trailers = match self.receive(flight, errand, &kept.admitted, parts.status, body).await {
             Ok(trailers) => trailers,
             Err(reason) => {
-                self.note_refused(errand, reason);
+                // What is not kept any more has been noted.
+                if flight.is_kept() {
+                    self.note_refused(errand, reason);
+                }
                 // An empty body is whole: only keeping it would be wrong.
                 return if reason == Reason::Empty { flight.land(None) } else { flight.crash(reason) };
             }
@@ -295,8 +301,8 @@ impl Handler {
     async fn receive(
         &self,
         flight: &Flight,
+        errand: &Errand,
         admitted: &Admitted,
-        method: &Method,
         status: StatusCode,
         mut body: IncomingBody,
     ) -> Result<Option<HeaderMap>, Reason> {
@@ -310,23 +316,23 @@ impl Handler {
             match frame.into_data() {
                 Ok(data) => {
                     received += data.len() as u64;
-                    if !self.push(flight, data, received).await {
+                    if !self.push(flight, errand, data, received).await {
                         return Err(Reason::TooLarge);
                     }
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        admission::judge_body(method, status, admitted.announced_bytes, received)?;
+        admission::judge_body(&errand.method, status, admitted.announced_bytes, received)?;
         Ok(trailers)
     }
 
-    async fn push(&self, flight: &Flight, data: Bytes, received: u64) -> bool {
+    async fn push(&self, flight: &Flight, errand: &Errand, data: Bytes, received: u64) -> bool {
         let kib = u32::try_from(data.len().div_ceil(1024)).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.fill_memory).try_acquire_many_owned(kib).ok();
         if flight.is_kept() && (received > self.settings.max_body || memory.is_none()) {
             let reason = if memory.is_none() { Reason::FillMemory } else { Reason::TooLarge };
-            self.metrics.refused(reason.as_str()).inc();
+            self.note_refused(errand, reason);
             flight.stop_keeping();
         }
         let memory = memory.filter(|_| flight.is_kept());
@@ -347,6 +353,7 @@ impl Handler {
             return flight.land(trailers);
         }
         self.memory.insert(kept.key, Arc::clone(page));
+        self.uncacheable.remove(&errand.place);
         flight.land(trailers);
         let Ok(_writing) = self.writes.try_acquire() else {
             return self.note_store_failure(&"too many pages wait to be written");
@@ -382,9 +389,8 @@ impl Handler {
 fn kept_fields(mut headers: HeaderMap, status: StatusCode, now: UnixMillis) -> HeaderMap {
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_cache_fields(&mut headers);
-    headers.remove(AGE);
-    headers.remove(TRAILER);
     fields::add_via(&mut headers);
+    answer::reserve_places(&mut headers);
     if status == StatusCode::OK {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
@@ -407,6 +413,8 @@ fn make_page(
     handler: &Handler,
     body: Bytes,
 ) -> Page {
+    // Trailers go to those who read along; what is kept has none.
+    headers.remove(TRAILER);
     // RFC 9110, section 8.6: a 204 has no Content-Length.
     if errand.method != Method::HEAD && status != StatusCode::NO_CONTENT {
         headers.insert(CONTENT_LENGTH, body.len().into());

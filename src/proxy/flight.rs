@@ -127,23 +127,27 @@ pub(super) struct Seat {
 }
 
 impl Flight {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Flight { progress: watch::Sender::new(Progress::Looking), cabin: Mutex::default() })
+    /// A flight that begins, and the seat of whoever leads it.
+    pub(super) fn begin(joined_at: Sequence) -> (Arc<Self>, Seat) {
+        let flight = Arc::new(Flight { progress: watch::Sender::new(Progress::Looking), cabin: Mutex::default() });
+        let seat = flight.join(joined_at).expect("a new flight has all its bytes");
+        (flight, seat)
     }
 
-    pub(super) fn seat(self: &Arc<Self>, joined_at: Sequence) -> Seat {
+    /// One more reader; none where the first bytes may be gone already.
+    fn join(self: &Arc<Self>, joined_at: Sequence) -> Option<Seat> {
         let mut cabin = self.cabin.lock();
+        if cabin.windowed {
+            return None;
+        }
         let reader = cabin.next_reader;
         cabin.next_reader += 1;
         cabin.readers.insert(reader, Reader::default());
-        Seat { flight: Arc::clone(self), reader, joined_at }
+        Some(Seat { flight: Arc::clone(self), reader, joined_at })
     }
 
     /// May a request that is here now join? See the module's documentation.
-    pub(super) fn admits(&self, invalidations: &Invalidations, subject: &Subject<'_>) -> bool {
-        if self.cabin.lock().windowed {
-            return false;
-        }
+    fn admits(&self, invalidations: &Invalidations, subject: &Subject<'_>) -> bool {
         match &*self.progress.borrow() {
             Progress::Looking => true,
             Progress::Fetching(as_of) => invalidations.newest(subject).hard <= *as_of,
@@ -347,12 +351,12 @@ impl Flights {
         let mut by_key = self.by_key.lock();
         if let Some(flight) = by_key.get(&key)
             && flight.admits(invalidations, subject)
+            && let Some(seat) = flight.join(joined_at)
         {
-            return Boarding::Follow(flight.seat(joined_at));
+            return Boarding::Follow(seat);
         }
-        let flight = Flight::new();
+        let (flight, seat) = Flight::begin(joined_at);
         by_key.insert(key, Arc::clone(&flight));
-        let seat = flight.seat(joined_at);
         Boarding::Lead(flight, seat)
     }
 

@@ -28,6 +28,7 @@ macro_rules! store_contract {
             remove_older_removes_what_is_older_and_what_is_of_another_journal,
             remove_older_leaves_other_paths_alone,
             count_counts_what_lies_under_the_path,
+            under_a_path_are_its_pages_in_order_and_no_signposts,
             a_listing_has_each_page_once_and_in_order,
             a_listing_keeps_to_its_prefix,
             pages_that_come_and_go_do_not_disturb_a_listing,
@@ -233,6 +234,23 @@ pub async fn count_counts_what_lies_under_the_path(store: Fresh) {
     }
     store.remove_older(&path, &JournalId("j".into()), Sequence(9)).await.expect(HEALTHY);
     assert_eq!(store.count(&path).await, Some(0));
+}
+
+pub async fn under_a_path_are_its_pages_in_order_and_no_signposts(store: Fresh) {
+    let path = name(Method::GET, "/blog/", "").path;
+    assert!(store.under(&path).await.expect(HEALTHY).is_empty());
+    let mut expected = BTreeSet::new();
+    for query in ["q=1", "q=2", "q=3"] {
+        let page = page_as_of("/blog/", query, query.as_bytes(), "j", 5);
+        put(&store, &page).await;
+        expected.insert(page.0);
+    }
+    put(&store, &(name(Method::GET, "/blog/", "signpost"), signpost("/blog/", "j", 5))).await;
+    put(&store, &page("/blog/1/", b"another path")).await;
+    let pages = store.under(&path).await.expect(HEALTHY);
+    assert!(pages.iter().all(|listed| &*listed.head.path == "/blog/" && listed.body_bytes == 3));
+    let names: Vec<ObjectName> = pages.into_iter().map(|listed| listed.name).collect();
+    assert_eq!(names, expected.into_iter().collect::<Vec<_>>());
 }
 
 pub async fn a_listing_has_each_page_once_and_in_order(store: Fresh) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Listed, Listing, Object, Store, StoreError, TooLarge, Usage};
+use super::{Listed, Listing, Object, Store, StoreError, TooLarge, UNDER_MAX, Usage};
 use crate::page::stored::EncodeError;
 use crate::page::{JournalId, ObjectName, PathId, Sequence};
 
@@ -74,21 +74,23 @@ impl Store for MemoryStore {
         Some(self.kept.lock().folders.get(path).map_or(0, |folder| folder.len() as u64))
     }
 
+    async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
+        let kept = self.kept.lock();
+        let folder = kept.folders.get(path).into_iter().flatten();
+        Ok(folder.filter_map(|(name, entry)| listed(name, &entry.object)).take(UNDER_MAX).collect())
+    }
+
     async fn list(&self, prefix: &str, after: Option<&ObjectName>, limit: usize) -> Result<Listing, StoreError> {
         let kept = self.kept.lock();
         let start = after.map_or(PathId([0; 20]), |name| name.path);
         let names = kept.folders.range(start..).flat_map(|(_, folder)| folder.iter());
         let mut listing = Listing::default();
         for (name, entry) in names.filter(|(name, _)| after.is_none_or(|after| *name > after)) {
-            let Object::Page(page) = &entry.object else { continue };
-            if !page.head.path.starts_with(prefix) {
+            if !entry.object.path().starts_with(prefix) {
                 continue;
             }
-            listing.pages.push(Listed {
-                name: name.clone(),
-                head: page.head.clone(),
-                body_bytes: page.body.len() as u64,
-            });
+            let Some(page) = listed(name, &entry.object) else { continue };
+            listing.pages.push(page);
             if listing.pages.len() >= limit {
                 listing.next = Some(name.clone());
                 break;
@@ -106,6 +108,11 @@ impl Store for MemoryStore {
         let objects = kept.order.len() as u64;
         Usage { objects, bytes: kept.bytes, limit_bytes: Some(self.limit_bytes), exact: true }
     }
+}
+
+fn listed(name: &ObjectName, object: &Object) -> Option<Listed> {
+    let Object::Page(page) = object else { return None };
+    Some(Listed { name: name.clone(), head: page.head.clone(), body_bytes: page.body.len() as u64 })
 }
 
 #[derive(Debug, Default)]

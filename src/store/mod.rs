@@ -16,6 +16,9 @@ use async_trait::async_trait;
 pub use crate::page::Object;
 use crate::page::{JournalId, ObjectName, PageHead, PathId, Sequence};
 
+/// Pages of one path that [`Store::under`] gives at most: a path may have any number of queries.
+pub const UNDER_MAX: usize = 10_000;
+
 /// One line of a listing.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -99,6 +102,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// How many objects lie under the path, signposts included; `None` where that would cost a request of its own.
     async fn count(&self, path: &PathId) -> Option<u64>;
+
+    /// The pages that lie under the path, signposts left out, in the order of their names; at most [`UNDER_MAX`].
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError>;
 
     /// At most `limit` pages whose path starts with `prefix`, in the order of their names, those after `after`. A call looks at a
     /// bounded number of objects and may return fewer than `limit`, even none, and still name a `next`.

@@ -10,7 +10,7 @@ use everpage::config::Config;
 use everpage::invalidation::Invalidations;
 use everpage::invalidation::journal::Recovered;
 use everpage::page::{JournalId, ObjectName, PathId, Sequence};
-use everpage::store::{Listing, Object, Store, StoreError, Usage};
+use everpage::store::{Listed, Listing, Object, Store, StoreError, Usage};
 use http::Method;
 use tempfile::TempDir;
 
@@ -157,6 +157,9 @@ async fn a_full_disk_costs_no_visitor_an_answer() {
     assert_eq!(proxy.get("/full-disk/kept").await.outcome(), "hit", "what is there can be read");
     let warnings = warnings_with(&["not stored", "/full-disk/"]);
     assert!(matches!(&warnings[..], [one] if one.contains("No space left")), "{warnings:#?}");
+    let metrics = proxy.admin("/metrics").await;
+    let failed = metrics.text().lines().find_map(|line| line.strip_prefix("everpage_store_errors_total ")).unwrap();
+    assert!(failed.parse::<u64>().unwrap() >= 20, "{failed}");
     // The change goes through, and is not forgotten though its record may not fit on the disk.
     assert_eq!(proxy.ask(Method::POST, "/full-disk/kept").send().await.status, 200);
     assert_eq!(proxy.get("/full-disk/kept").await.text()[..2], *"v3");
@@ -229,6 +232,10 @@ impl Store for Broken {
 
     async fn count(&self, _: &PathId) -> Option<u64> {
         None
+    }
+
+    async fn under(&self, _: &PathId) -> Result<Vec<Listed>, StoreError> {
+        Broken::fail()
     }
 
     async fn list(&self, _: &str, _: Option<&ObjectName>, _: usize) -> Result<Listing, StoreError> {

@@ -19,7 +19,7 @@ use super::table::{Table, Used};
 use crate::clock::{Clock, UnixMillis};
 use crate::page::stored::{self, Head};
 use crate::page::{JournalId, Object, ObjectName, PathId, Sequence, canonical};
-use crate::store::{Listed, Listing, TooLarge, Usage};
+use crate::store::{Listed, Listing, TooLarge, UNDER_MAX, Usage};
 
 /// What went wrong; the caller says at what.
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -139,6 +139,12 @@ impl Folder {
 
     pub(super) fn count(&self, path: &PathId) -> io::Result<u64> {
         Ok(self.names(path)?.len() as u64)
+    }
+
+    pub(super) fn under(&self, path: &PathId) -> io::Result<Vec<Listed>> {
+        let mut names = self.names(path)?;
+        names.sort_unstable();
+        Ok(names.iter().filter_map(|name| self.listed(name)).take(UNDER_MAX).collect())
     }
 
     pub(super) fn list(&self, prefix: &str, after: Option<&ObjectName>, limit: usize) -> Result<Listing, Failure> {

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 use self::folder::{Failure, Folder};
 use self::lock::Lock;
-use super::{Listing, Object, Store, StoreError, Usage};
+use super::{Listed, Listing, Object, Store, StoreError, Usage};
 use crate::clock::Clock;
 use crate::page::{JournalId, ObjectName, PathId, Sequence};
 
@@ -155,6 +155,11 @@ impl Store for FilesystemStore {
         let below = *path;
         let counted = self.run(|| format!("count the pages in {path}"), move |folder| Ok(folder.count(&below)?)).await;
         counted.inspect_err(|error| tracing::warn!("{error}")).ok()
+    }
+
+    async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
+        let below = *path;
+        self.run(|| format!("list the pages in {path}"), move |folder| Ok(folder.under(&below)?)).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&ObjectName>, limit: usize) -> Result<Listing, StoreError> {

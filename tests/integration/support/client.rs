@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::HOST;
 
@@ -57,6 +58,11 @@ impl Ask {
         answer.expect("the answer's body ends")
     }
 
+    /// Sends it in a task of its own. See `Proxy::settle` for how to know that it has been taken up.
+    pub fn start(self) -> JoinHandle<Answer> {
+        tokio::spawn(self.send())
+    }
+
     /// Sends it and returns the answer's head as soon as it is there; its body can be read piece by piece.
     pub async fn open(self) -> Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.expect("somebody listens");
@@ -66,6 +72,12 @@ impl Ask {
         let response = sender.send_request(self.request.map(Full::new));
         tokio::time::timeout(PATIENCE, response).await.expect("an answer comes").expect("it is HTTP")
     }
+}
+
+/// The next piece of a body; what was read is not taken back.
+pub async fn next_piece(response: &mut Response<Incoming>) -> Option<Bytes> {
+    let frame = tokio::time::timeout(PATIENCE, response.body_mut().frame()).await.expect("a piece or an end");
+    frame?.ok()?.into_data().ok()
 }
 
 /// An answer, whole.

@@ -56,7 +56,7 @@ impl Reply {
         self
     }
 
-    /// A body that is sent piece by piece as the test feeds it; it breaks off with an error when the sender is dropped without `end`.
+    /// A body that is sent piece by piece as the test feeds it; it ends when the feed is dropped, and breaks off where the feed says so.
     pub fn fed() -> (Self, Feed) {
         let (send, mut pieces) = mpsc::unbounded_channel();
         let stream = stream_of(move |context| pieces.poll_recv(context));
@@ -109,7 +109,7 @@ pub(super) fn stream_of<T>(
 }
 
 /// Holds requests up until the test lets them go, and tells when they have arrived.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Gate {
     arrived: Arc<Semaphore>,
     released: Arc<Semaphore>,
@@ -172,6 +172,33 @@ impl Builder {
                 reply
             }
         })
+    }
+
+    /// A counted page whose *first* rendering waits at the gate; later ones pass. Its head says `render: 1`, `render: 2`, ..., and what `dress` adds.
+    pub fn held(self, path: &str, gate: &Gate, dress: impl Fn(Reply, &Asked) -> Reply + Send + Sync + 'static) -> Self {
+        let (gate, dress) = (gate.clone(), Arc::new(dress));
+        self.route(path, move |asked| {
+            let (gate, dress) = (gate.clone(), Arc::clone(&dress));
+            async move {
+                let reply = Reply::new(format!("v{}", asked.number)).header("render", &asked.number.to_string());
+                let reply = dress(reply, &asked);
+                if asked.number == 1 {
+                    gate.pass().await;
+                }
+                reply
+            }
+        })
+    }
+
+    /// A page whose first body the test feeds; later ones are `v2`, `v3`, ...
+    pub fn fed_first(self, path: &str, dress: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> (Self, Feed) {
+        let (first, feed) = Reply::fed();
+        let first = Mutex::new(Some(first));
+        let builder = self.route(path, move |asked| {
+            let reply = first.lock().take().unwrap_or_else(|| Reply::new(format!("v{}", asked.number)));
+            std::future::ready(dress(reply))
+        });
+        (builder, feed)
     }
 
     /// A route by path, without query.

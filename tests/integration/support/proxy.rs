@@ -1,7 +1,7 @@
 //! The proxy under test: the real server, in this process, on the embedded store in a temporary folder.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use everpage::config::Config;
 use everpage::server::Server;
@@ -15,8 +15,7 @@ use super::{Answer, Ask, Origin};
 
 /// Builds a proxy.
 pub fn proxy() -> Builder {
-    let mut config = Config::default();
-    config.listen = "127.0.0.1:0".parse().unwrap();
+    let mut config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
     Builder { config, folder: None }
 }
@@ -101,6 +100,22 @@ impl Proxy {
         ask.header("content-type", "application/json").body(body.to_string()).send().await
     }
 
+    /// `PURGE` on the public listener; `purge_from` must allow it.
+    pub async fn purge(&self, target: &str) -> Answer {
+        self.ask(Method::from_bytes(b"PURGE").unwrap(), target).send().await
+    }
+
+    pub async fn post(&self, target: &str) -> Answer {
+        self.ask(Method::POST, target).send().await
+    }
+
+    /// Until every request that was started before has been taken up, and has joined or leads a flight. All runs on one thread and in turn, so a later
+    /// request that is answered at once has passed through the same steps after them.
+    pub async fn settle(&self) {
+        let answer = self.ask(Method::OPTIONS, "/").header("max-forwards", "0").send().await;
+        assert_eq!(answer.status, 200);
+    }
+
     pub async fn admin(&self, target: &str) -> Answer {
         Ask::new(self.admin, Method::GET, target).host("localhost").send().await
     }
@@ -130,6 +145,45 @@ impl Proxy {
         self.folder
     }
 
+    /// The files of pages in the store.
+    pub fn pages(&self) -> Vec<PathBuf> {
+        let all = files(&self.folder.path().join("data"));
+        all.into_iter().filter(|file| file.components().any(|part| part.as_os_str() == "pages")).collect()
+    }
+
+    /// Waits until so many files of pages are written: nobody waits for a write but the drain.
+    pub async fn written(&self, pages: usize) {
+        for _ in 0..4000 {
+            if self.pages().len() >= pages {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        panic!("{pages} pages were not written, but {:?}", self.pages());
+    }
+
+    /// Waits until a page that is fetched in the background is served.
+    pub async fn renewed(&self, target: &str, text: &str) {
+        for _ in 0..4000 {
+            if self.get(target).await.text() == text {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        panic!("{target} did not become {text:?}");
+    }
+
+    /// What kill -9 at this moment leaves, in a folder of its own.
+    pub fn snapshot(&self) -> TempDir {
+        let copy = TempDir::new().unwrap();
+        for file in files(self.folder.path()) {
+            let to = copy.path().join(file.strip_prefix(self.folder.path()).unwrap());
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(&file, &to).unwrap();
+        }
+        copy
+    }
+
     /// Waits until a page is written to the store: a write that nobody waits for.
     pub async fn stored(&self, pages: u64) {
         for _ in 0..2000 {
@@ -146,7 +200,15 @@ impl Proxy {
 
 /// The files of stored objects in a folder that a proxy has or had, in no order.
 pub fn stored_files(folder: &TempDir) -> Vec<PathBuf> {
-    let pages = folder.path().join("data/default/1/pages");
-    let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
-    entries(pages).flat_map(entries).collect()
+    files(&folder.path().join("data/default/1/pages"))
+}
+
+/// All files below a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
 }

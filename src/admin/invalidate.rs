@@ -1,0 +1,100 @@
+//! `POST /invalidate`: from the answer 200 on, no page that was rendered before is served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::answer::Failure;
+use super::survey::{self, Bounds};
+use super::{Control, Parties};
+use crate::invalidation::body::{self, Request};
+use crate::page::{JournalId, Sequence};
+
+/// What a dry run looks at.
+const DRY_RUN: Bounds = Bounds { found: 100_000, looked_at: 100_000, time: Duration::from_secs(20) };
+
+/// Done, on every node.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    /// The record's number; where nothing was done, that of the newest.
+    sequence: Sequence,
+    /// The journal that it counts in.
+    journal: JournalId,
+    /// Members when the record became durable.
+    nodes: u32,
+    /// Paths that were named, each counted once.
+    paths: usize,
+    /// Pages that were stored of what was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored: Option<u64>,
+    /// Named paths of which nothing was stored, as the caller wrote them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unmatched: Option<Vec<String>>,
+    /// False: not everything was looked at, so `stored` is at least and `unmatched` at most what it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+    /// True: nothing was done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+}
+
+pub(super) async fn invalidate(State(control): State<Arc<Control>>, body: Bytes) -> Result<Json<Answer>, Failure> {
+    let parties = &control.parties;
+    let request = body::parse(&body, parties.clock.now())?;
+    let dry_run = request.dry_run;
+    let answer = if request.is_empty() {
+        Answer { stored: Some(0), unmatched: Some(Vec::new()), dry_run, ..answer(parties, &request) }
+    } else if dry_run {
+        self::dry_run(parties, &request).await?
+    } else {
+        make(&control, request).await?
+    };
+    Ok(Json(answer))
+}
+
+/// The answer of having done nothing.
+fn answer(parties: &Parties, request: &Request) -> Answer {
+    Answer {
+        sequence: parties.invalidations.applied(),
+        journal: parties.invalidations.journal_id().clone(),
+        nodes: 1,
+        paths: request.record.paths.len(),
+        stored: None,
+        unmatched: None,
+        complete: None,
+        dry_run: false,
+    }
+}
+
+async fn dry_run(parties: &Parties, request: &Request) -> Result<Answer, Failure> {
+    let found = survey::find(&*parties.store, &request.record, DRY_RUN).await?;
+    Ok(Answer {
+        stored: Some(found.pages.len() as u64),
+        unmatched: Some(as_named(request, &found.unmatched)),
+        complete: (!found.complete).then_some(false),
+        dry_run: true,
+        ..answer(parties, request)
+    })
+}
+
+/// What is stored is counted first, so that it says what there was.
+async fn make(control: &Control, request: Request) -> Result<Answer, Failure> {
+    let parties = &control.parties;
+    let counted = survey::count(&*parties.store, &request.record).await;
+    let (stored, unmatched) = counted.map(|(stored, unmatched)| (stored, as_named(&request, &unmatched))).unzip();
+    let sequence = parties.invalidations.submit(request.record.clone()).await.inspect_err(|_| {
+        parties.metrics.invalidation_failures.inc();
+    })?;
+    parties.metrics.invalidations.inc();
+    let answer = Answer { sequence, stored, unmatched, ..answer(parties, &request) };
+    control.chores.after(request, sequence);
+    Ok(answer)
+}
+
+fn as_named(request: &Request, places: &[usize]) -> Vec<String> {
+    places.iter().filter_map(|place| request.named.get(*place).cloned()).collect()
+}

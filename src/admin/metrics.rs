@@ -1,0 +1,37 @@
+//! `GET /metrics`: numbers for Prometheus.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderName;
+use axum::http::header::CONTENT_TYPE;
+
+use super::{Control, Parties};
+use crate::metrics::Reading;
+
+/// What `prometheus_client` writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) async fn text(State(control): State<Arc<Control>>) -> ([(HeaderName, &'static str); 1], String) {
+    let parties = &control.parties;
+    ([(CONTENT_TYPE, OPEN_METRICS)], parties.metrics.to_text(&readings(parties)))
+}
+
+/// The gauges of all parties.
+fn readings(parties: &Parties) -> Vec<Reading> {
+    let (memory, store) = (parties.memory.usage(), parties.store.usage());
+    let mut readings = (parties.readings)();
+    let own = [
+        ("memory_entries", memory.entries),
+        ("memory_bytes", memory.bytes),
+        ("memory_capacity_bytes", memory.capacity),
+        ("store_objects", store.objects),
+        ("store_bytes", store.bytes),
+        ("store_limit_bytes", store.limit_bytes.unwrap_or(0)),
+        ("journal_sequence", parties.invalidations.applied().0),
+        ("journal_names", parties.invalidations.names() as u64),
+        ("draining", u64::from((parties.draining)())),
+    ];
+    readings.extend(own.map(|(name, value)| Reading { name, value: i64::try_from(value).unwrap_or(i64::MAX) }));
+    readings
+}

@@ -1,0 +1,506 @@
+//! The promise, attacked where it can break: a page that began to be rendered before an invalidation, and what becomes of it.
+//!
+//! Each test says which guard it proves: with the guard taken out, the test fails.
+
+use std::fs;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Ask, Asked, Gate, HOST, Origin, Proxy, Reply, next_piece, origin, proxy};
+
+fn plain(reply: Reply, _: &Asked) -> Reply {
+    reply
+}
+
+fn tagged(reply: Reply, _: &Asked) -> Reply {
+    reply.header("cache-tag", "ice")
+}
+
+/// An origin with one page, `/shop/ice/`, whose first rendering is held, and the proxy before it.
+async fn held(dress: impl Fn(Reply, &Asked) -> Reply + Send + Sync + 'static) -> (Gate, Origin, Proxy) {
+    let gate = Gate::default();
+    let origin = origin().held(PAGE, &gate, dress).start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    (gate, origin, proxy)
+}
+
+const PAGE: &str = "/shop/ice/";
+
+/// A request that leads a flight: its page is being rendered.
+async fn leader(proxy: &Proxy, gate: &Gate) -> tokio::task::JoinHandle<Answer> {
+    let leader = proxy.ask(Method::GET, PAGE).start();
+    gate.arrival().await;
+    leader
+}
+
+/// A request that has joined a flight.
+async fn follower(proxy: &Proxy, ask: Ask) -> tokio::task::JoinHandle<Answer> {
+    let follower = ask.start();
+    proxy.settle().await;
+    follower
+}
+
+async fn restart(proxy: Proxy, origin: &Origin) -> Proxy {
+    let folder = proxy.stop().await;
+    crate::support::proxy().origin(origin).folder(folder).start().await
+}
+
+/// What a page says to a visitor who comes now, and again: the second answer comes from the cache.
+async fn assert_new(proxy: &Proxy, target: &str, text: &str) {
+    let answer = proxy.get(target).await;
+    assert_eq!((answer.outcome(), answer.text()), ("miss", text));
+    let answer = proxy.get(target).await;
+    assert_eq!((answer.outcome(), answer.text()), ("hit", text));
+}
+
+// --- a fill in flight ---
+
+/// Fails when `fill::fly` takes `as_of` after the fetch: v1 is then as new as the record, and hit.
+#[tokio::test]
+async fn a_page_that_was_being_rendered_is_not_served_from_memory() {
+    let (gate, _origin, proxy) = held(plain).await;
+    let leader = leader(&proxy, &gate).await;
+    proxy.invalidate_path(PAGE).await;
+    gate.open();
+    assert_eq!(leader.await.unwrap().text(), "v1");
+    assert_new(&proxy, PAGE, "v2").await;
+}
+
+/// Fails when `Handler::keep_page` does not look at the index again: v1 is written.
+#[tokio::test]
+async fn a_page_that_was_being_rendered_is_not_written() {
+    let (gate, _origin, proxy) = held(plain).await;
+    let leader = leader(&proxy, &gate).await;
+    proxy.invalidate_path(PAGE).await;
+    gate.open();
+    leader.await.unwrap();
+    let folder = proxy.stop().await;
+    let written = crate::support::files(&folder.path().join("data/default/1/pages"));
+    assert!(written.is_empty(), "{written:?}");
+}
+
+/// Fails when `fill::fly` takes `as_of` after the fetch.
+#[tokio::test]
+async fn a_page_that_was_being_rendered_does_not_come_back_with_a_restart() {
+    let (gate, origin, proxy) = held(plain).await;
+    let leader = leader(&proxy, &gate).await;
+    proxy.invalidate_path(PAGE).await;
+    gate.open();
+    leader.await.unwrap();
+    let proxy = restart(proxy, &origin).await;
+    assert_new(&proxy, PAGE, "v2").await;
+}
+
+// --- a follower ---
+
+/// Fails when `Flights::board` ignores `admits`, and when `admits` lets everyone in while it is `Fetching`: the second request waits for v1.
+#[tokio::test]
+async fn whoever_comes_after_the_invalidation_does_not_wait_for_the_older_rendering() {
+    let (gate, origin, proxy) = held(plain).await;
+    let leader = leader(&proxy, &gate).await;
+    proxy.invalidate_path(PAGE).await;
+    // v1 is still held: only a flight of its own can bring this.
+    assert_new(&proxy, PAGE, "v2").await;
+    gate.open();
+    assert_eq!(leader.await.unwrap().text(), "v1");
+    let after = proxy.get(PAGE).await;
+    assert_eq!((after.outcome(), after.text()), ("hit", "v2"));
+    assert_eq!(origin.hits(PAGE), 2);
+}
+
+/// The other side of the guard: who overlaps with the invalidation need not fetch again. Fails when `Flights::board` admits nobody.
+#[tokio::test]
+async fn whoever_waited_before_the_invalidation_may_get_the_older_page_and_nobody_after() {
+    let (gate, origin, proxy) = held(plain).await;
+    let leader = leader(&proxy, &gate).await;
+    let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
+    proxy.invalidate_path(PAGE).await;
+    gate.open();
+    assert_eq!(leader.await.unwrap().text(), "v1");
+    let follower = follower.await.unwrap();
+    assert_eq!((follower.outcome(), follower.text()), ("collapsed", "v1"));
+    assert_eq!(origin.hits(PAGE), 1);
+    assert_new(&proxy, PAGE, "v2").await;
+}
+
+// --- streaming ---
+
+/// Fails when `Flight::admits` lets everyone in while it is `Streaming`: the second request reads along with v1.
+#[tokio::test]
+async fn an_invalidation_in_the_middle_of_a_body_detaches_it() {
+    let (origin, feed) = origin().fed_first(PAGE, |reply| reply);
+    let origin = origin.start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    feed.data("v1 begins, ");
+    let mut leader = proxy.ask(Method::GET, PAGE).open().await;
+    assert_eq!(next_piece(&mut leader).await.unwrap(), "v1 begins, ");
+    proxy.invalidate_path(PAGE).await;
+    assert_new(&proxy, PAGE, "v2").await;
+    feed.data("v1 ends");
+    drop(feed);
+    let leader = Answer::read(leader).await;
+    assert_eq!((leader.text(), leader.complete), ("v1 ends", true));
+    let after = proxy.get(PAGE).await;
+    assert_eq!((after.outcome(), after.text()), ("hit", "v2"));
+    let proxy = restart(proxy, &origin).await;
+    let after = proxy.get(PAGE).await;
+    assert_eq!((after.outcome(), after.text()), ("hit", "v2"));
+}
+
+// --- HEAD ---
+
+/// Fails when `Flights::board` ignores `admits`: the second HEAD waits for the first.
+#[tokio::test]
+async fn a_head_that_was_being_answered_is_dead_too() {
+    let (gate, origin, proxy) = held(plain).await;
+    let leader = proxy.ask(Method::HEAD, PAGE).start();
+    gate.arrival().await;
+    proxy.invalidate_path(PAGE).await;
+    let second = proxy.head(PAGE).await;
+    assert_eq!((second.outcome(), second.header("render")), ("miss", Some("2")));
+    gate.open();
+    assert_eq!(leader.await.unwrap().header("render"), Some("1"));
+    let third = proxy.head(PAGE).await;
+    assert_eq!((third.outcome(), third.header("render")), ("hit", Some("2")));
+    assert_eq!(origin.hits(PAGE), 2);
+}
+
+/// Fails when `Handler::find_at` does not ask `Invalidations::judge`, and when `Handler::look_in_store` does not: HEAD looks for the GET there.
+#[tokio::test]
+async fn a_head_is_not_answered_from_an_invalidated_get() {
+    let origin = origin().held(PAGE, &opened(), plain).start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    proxy.get(PAGE).await;
+    assert_eq!(proxy.head(PAGE).await.header("render"), Some("1"));
+    proxy.written(1).await;
+    proxy.invalidate_path(PAGE).await;
+    let head = proxy.head(PAGE).await;
+    assert_eq!((head.outcome(), head.header("render")), ("miss", Some("2")));
+    let proxy = restart(proxy, &origin).await;
+    assert_eq!(proxy.get(PAGE).await.text(), "v3");
+}
+
+fn opened() -> Gate {
+    let gate = Gate::default();
+    gate.open();
+    gate
+}
+
+// --- variants ---
+
+/// `en1`, `de2`, ...: the language asked for, and how often the page was rendered.
+fn by_language(_: Reply, asked: &Asked) -> Reply {
+    let language = asked.header("accept-language").unwrap_or("none");
+    Reply::new(format!("{language}{}", asked.number)).header("vary", "Accept-Language")
+}
+
+fn in_language(proxy: &Proxy, language: &str) -> Ask {
+    proxy.ask(Method::GET, PAGE).header("accept-language", language)
+}
+
+/// Fails when `Handler::disembark` does not compare the head's variant with the request's: the second visitor gets English.
+#[tokio::test]
+async fn a_follower_of_another_variant_does_not_get_the_leaders() {
+    let (gate, origin, proxy) = held(by_language).await;
+    let english = in_language(&proxy, "en").start();
+    gate.arrival().await;
+    let german = follower(&proxy, in_language(&proxy, "de")).await;
+    let english_too = follower(&proxy, in_language(&proxy, "en")).await;
+    gate.open();
+    assert_eq!(english.await.unwrap().text(), "en1");
+    assert_eq!(english_too.await.unwrap().text(), "en1");
+    assert_eq!(german.await.unwrap().text(), "de2");
+    assert_eq!(origin.hits(PAGE), 2);
+    assert_eq!(in_language(&proxy, "en").send().await.text(), "en1");
+    assert_eq!(in_language(&proxy, "de").send().await.text(), "de2");
+}
+
+/// Fails when the index compares variants instead of paths, or `Handler::find_at` does not judge.
+#[tokio::test]
+async fn an_invalidated_path_takes_every_variant_with_it() {
+    let origin = origin().held(PAGE, &opened(), by_language).start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    assert_eq!(in_language(&proxy, "en").send().await.text(), "en1");
+    assert_eq!(in_language(&proxy, "de").send().await.text(), "de2");
+    // Two variants, and the signpost to them.
+    proxy.written(3).await;
+    proxy.invalidate_path(PAGE).await;
+    assert_eq!(in_language(&proxy, "de").send().await.text(), "de3");
+    let proxy = restart(proxy, &origin).await;
+    assert_eq!(in_language(&proxy, "en").send().await.text(), "en4");
+    let kept = in_language(&proxy, "de").send().await;
+    assert_eq!((kept.outcome(), kept.text()), ("hit", "de3"));
+}
+
+/// Fails when `Flights::board` ignores `admits`, under the key of a variant as under any other.
+#[tokio::test]
+async fn a_variant_that_was_being_rendered_is_dead_too() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = origin().route(PAGE, move |asked| {
+        let gate = held.clone();
+        async move {
+            let reply = by_language(Reply::new(""), &asked);
+            if asked.number == 2 {
+                gate.pass().await;
+            }
+            reply
+        }
+    });
+    let origin = origin.start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    // From now on it is known that languages select.
+    in_language(&proxy, "en").send().await;
+    let leader = in_language(&proxy, "de").start();
+    gate.arrival().await;
+    proxy.invalidate_path(PAGE).await;
+    assert_eq!(in_language(&proxy, "de").send().await.text(), "de3");
+    gate.open();
+    assert_eq!(leader.await.unwrap().text(), "de2");
+    let after = in_language(&proxy, "de").send().await;
+    assert_eq!((after.outcome(), after.text()), ("hit", "de3"));
+}
+
+/// Fails when `Handler::place_variant` counts the dead: whoever filled the page with variants once would keep others out for ever.
+#[tokio::test]
+async fn an_invalidation_makes_room_for_other_variants() {
+    let origin = origin().held(PAGE, &opened(), by_language).start().await;
+    let proxy = proxy().origin(&origin).set(|config| config.cache.max_variants = 2).start().await;
+    for (language, outcome) in [("en", "miss"), ("de", "miss"), ("fr", "refused"), ("fr", "refused"), ("en", "hit")] {
+        assert_eq!(in_language(&proxy, language).send().await.outcome(), outcome, "{language}");
+    }
+    proxy.invalidate_path(PAGE).await;
+    for (language, outcome) in [("fr", "miss"), ("en", "miss"), ("de", "refused"), ("fr", "hit"), ("en", "hit")] {
+        assert_eq!(in_language(&proxy, language).send().await.outcome(), outcome, "{language}");
+    }
+}
+
+// --- the other selectors ---
+
+/// Whatever names the page: it is gone from memory, from the store, from the flight, and after a restart.
+async fn assert_nothing_survives(body: Value) {
+    let (gate, origin, proxy) = held(plain).await;
+    // In flight.
+    let leader = leader(&proxy, &gate).await;
+    proxy.invalidate(body.clone()).await;
+    assert_new(&proxy, PAGE, "v2").await;
+    gate.open();
+    assert_eq!(leader.await.unwrap().text(), "v1");
+    assert_eq!(proxy.get(PAGE).await.text(), "v2");
+    // In memory and in the store.
+    proxy.written(1).await;
+    proxy.invalidate(body.clone()).await;
+    assert_new(&proxy, PAGE, "v3").await;
+    // In the store alone, by a record of an earlier life.
+    let proxy = restart(proxy, &origin).await;
+    assert_eq!(proxy.get(PAGE).await.text(), "v3");
+    proxy.invalidate(body).await;
+    let proxy = restart(proxy, &origin).await;
+    assert_new(&proxy, PAGE, "v4").await;
+}
+
+#[tokio::test]
+async fn nothing_survives_its_path() {
+    assert_nothing_survives(json!({"paths": [PAGE]})).await;
+}
+
+/// Fails when `Names::newest_of` does not look at ancestors.
+#[tokio::test]
+async fn nothing_survives_a_prefix() {
+    assert_nothing_survives(json!({"prefixes": ["/shop"]})).await;
+}
+
+/// Fails when `Names::newest_of` begins with 0 instead of `all`.
+#[tokio::test]
+async fn nothing_survives_all() {
+    assert_nothing_survives(json!({"all": true})).await;
+}
+
+/// Fails when `Names::newest_of` does not look at hosts.
+#[tokio::test]
+async fn nothing_survives_all_of_its_host() {
+    assert_nothing_survives(json!({"all": true, "host": HOST})).await;
+}
+
+#[tokio::test]
+async fn nothing_survives_its_url() {
+    assert_nothing_survives(json!({"paths": [format!("https://{HOST}{PAGE}?any#where")]})).await;
+}
+
+/// Fails when paths are compared as they were spelled.
+#[tokio::test]
+async fn nothing_survives_its_path_in_another_spelling() {
+    assert_nothing_survives(json!({"paths": ["/shop/./%69ce/"]})).await;
+}
+
+// --- tags: known only when the head arrives ---
+
+/// Fails when `Seat::was_overtaken` says no: the follower gets v1, rendered before the invalidation that was answered before it came.
+#[tokio::test]
+async fn a_follower_that_came_after_a_tags_invalidation_leaves_when_the_head_shows_the_tag() {
+    let (gate, origin, proxy) = held(tagged).await;
+    let leader = leader(&proxy, &gate).await;
+    proxy.invalidate(json!({"tags": ["ice"]})).await;
+    let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
+    assert_eq!(origin.hits(PAGE), 1, "nobody can know yet that the page has this tag");
+    gate.open();
+    assert_eq!(leader.await.unwrap().text(), "v1");
+    assert_eq!(follower.await.unwrap().text(), "v2");
+    let after = proxy.get(PAGE).await;
+    assert_eq!((after.outcome(), after.text()), ("hit", "v2"));
+}
+
+/// The other side of the guard. Fails when `Seat::was_overtaken` does not look at when its owner came.
+#[tokio::test]
+async fn a_follower_that_came_before_a_tags_invalidation_may_get_the_older_page() {
+    let (gate, origin, proxy) = held(tagged).await;
+    let leader = leader(&proxy, &gate).await;
+    let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
+    proxy.invalidate(json!({"tags": ["ice"]})).await;
+    gate.open();
+    assert_eq!(leader.await.unwrap().text(), "v1");
+    let follower = follower.await.unwrap();
+    assert_eq!((follower.outcome(), follower.text()), ("collapsed", "v1"));
+    assert_eq!(origin.hits(PAGE), 1);
+    assert_new(&proxy, PAGE, "v2").await;
+}
+
+/// Another tag's invalidation keeps nobody out. Fails when `was_overtaken` is content with any newer record.
+#[tokio::test]
+async fn a_follower_that_came_after_another_tags_invalidation_stays() {
+    let (gate, origin, proxy) = held(tagged).await;
+    let leader = leader(&proxy, &gate).await;
+    proxy.invalidate(json!({"tags": ["cake"]})).await;
+    let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
+    gate.open();
+    leader.await.unwrap();
+    assert_eq!(follower.await.unwrap().outcome(), "collapsed");
+    assert_eq!((proxy.get(PAGE).await.outcome(), origin.hits(PAGE)), ("hit", 1));
+}
+
+/// Fails when `Flight::admits` forgets the head's tags once they are known.
+#[tokio::test]
+async fn nobody_joins_a_body_whose_tag_was_invalidated() {
+    let (origin, feed) = origin().fed_first(PAGE, |reply| reply.header("surrogate-key", "cake ice"));
+    let origin = origin.start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    feed.data("v1");
+    let leader = proxy.ask(Method::GET, PAGE).open().await;
+    proxy.invalidate(json!({"tags": ["ice"]})).await;
+    assert_new(&proxy, PAGE, "v2").await;
+    drop(feed);
+    assert_eq!(Answer::read(leader).await.text(), "v1");
+    assert_eq!(proxy.get(PAGE).await.text(), "v2");
+}
+
+/// Fails when `Names::newest_of` does not look at tags.
+#[tokio::test]
+async fn a_stored_page_dies_with_its_tag_and_stays_dead() {
+    let origin = origin().held(PAGE, &opened(), tagged).start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    proxy.get(PAGE).await;
+    proxy.written(1).await;
+    proxy.invalidate(json!({"tags": ["ice"]})).await;
+    let proxy = restart(proxy, &origin).await;
+    assert_new(&proxy, PAGE, "v2").await;
+    proxy.invalidate(json!({"tags": ["ice"]})).await;
+    assert_new(&proxy, PAGE, "v3").await;
+}
+
+// --- hosts ---
+
+/// Fails when `Names::newest_of` leaves the host out, or `Flight::admits` does: the other host's follower is sent away.
+#[tokio::test]
+async fn an_invalidation_of_one_host_leaves_the_others_flight_and_pages() {
+    let (gate, origin, proxy) = held(plain).await;
+    let leader = leader(&proxy, &gate).await;
+    proxy.invalidate(json!({"all": true, "host": "other.example"})).await;
+    proxy.invalidate(json!({"paths": [format!("http://other.example{PAGE}")]})).await;
+    let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
+    gate.open();
+    leader.await.unwrap();
+    let follower = follower.await.unwrap();
+    assert_eq!((follower.outcome(), follower.text()), ("collapsed", "v1"));
+    assert_eq!(proxy.get(PAGE).await.outcome(), "hit");
+    let other = proxy.ask(Method::GET, PAGE).host("other.example").send().await;
+    assert_eq!((other.outcome(), other.text()), ("miss", "v2"));
+    assert_eq!(origin.hits(PAGE), 2);
+}
+
+// --- a late writer ---
+
+/// A slow disk, a restored backup: v1's file turns up after all. Fails when `Handler::look_in_store` does not ask `Invalidations::judge`.
+#[tokio::test]
+async fn a_page_written_long_after_its_invalidation_is_not_served() {
+    let origin = origin().counted(PAGE).start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    assert_eq!(proxy.get(PAGE).await.text(), "v1");
+    proxy.written(1).await;
+    let file = proxy.pages().pop().unwrap();
+    let old = fs::read(&file).unwrap();
+    proxy.invalidate_path(PAGE).await;
+    assert_eq!(proxy.get(PAGE).await.text(), "v2");
+    let folder = proxy.stop().await;
+    assert_ne!(fs::read(&file).unwrap(), old);
+    fs::write(&file, old).unwrap();
+    let proxy = crate::support::proxy().origin(&origin).folder(folder).start().await;
+    assert_new(&proxy, PAGE, "v3").await;
+}
+
+/// What kill -9 leaves at the moment of the answer. Fails when `commit` answers before `Journal::append` has written.
+#[tokio::test]
+async fn nothing_comes_back_after_a_crash_right_after_the_answer() {
+    let origin = origin().counted(PAGE).start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    proxy.get(PAGE).await;
+    proxy.written(1).await;
+    proxy.invalidate_path(PAGE).await;
+    let left = crate::support::proxy().origin(&origin).folder(proxy.snapshot()).start().await;
+    assert_new(&left, PAGE, "v2").await;
+}
+
+// --- a lost journal ---
+
+/// Stores v1, invalidates it, stores v2, lets `harm` the journal's folder, and looks what is served then.
+async fn assert_distrusted(harm: impl FnOnce(&std::path::Path)) {
+    let origin = origin().counted(PAGE).counted("/untouched").start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    proxy.get("/untouched").await;
+    proxy.get(PAGE).await;
+    proxy.written(2).await;
+    proxy.invalidate_path(PAGE).await;
+    proxy.invalidate_path("/another").await;
+    let folder = proxy.stop().await;
+    harm(&folder.path().join("data/default/journal"));
+    let proxy = crate::support::proxy().origin(&origin).folder(folder).start().await;
+    assert_new(&proxy, PAGE, "v2").await;
+    // Nobody knows what the lost records named.
+    assert_new(&proxy, "/untouched", "v2").await;
+    let proxy = restart(proxy, &origin).await;
+    assert_eq!(proxy.get(PAGE).await.outcome(), "hit");
+}
+
+/// Fails when `Invalidations::judge` does not compare journals.
+#[tokio::test]
+async fn without_its_journal_no_page_is_trusted() {
+    assert_distrusted(|journal| fs::remove_dir_all(journal).unwrap()).await;
+}
+
+/// Fails when `Invalidations::judge` does not compare journals.
+#[tokio::test]
+async fn with_a_damaged_journal_no_page_is_trusted() {
+    assert_distrusted(|journal| {
+        let log = journal.join("log-00000000000000000001");
+        let mut bytes = fs::read(&log).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&log, bytes).unwrap();
+    })
+    .await;
+}
+
+/// Fails when `Invalidations::judge` does not compare journals.
+#[tokio::test]
+async fn with_a_journal_that_lost_its_name_no_page_is_trusted() {
+    assert_distrusted(|journal| fs::remove_file(journal.join("identity")).unwrap()).await;
+}
