@@ -4,6 +4,7 @@
 
 mod cache;
 mod collapsing;
+mod durability;
 mod invalidation;
 mod races;
 mod support;
