@@ -233,7 +233,9 @@ impl Page {
 
     /// A page that has not been looked up in the index yet.
     #[must_use]
-    pub fn new(head: PageHead, body: Bytes, path_id: PathId) -> Self {
+    pub fn new(mut head: PageHead, body: Bytes, path_id: PathId) -> Self {
+        // Room for one more, so that inserting into a copy never grows it.
+        head.headers.reserve(1);
         Page { head, body, path_id, validated_to: AtomicU64::new(0) }
     }
 }

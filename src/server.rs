@@ -33,6 +33,19 @@ use crate::store::memory_tier::MemoryTier;
 /// How long the listener rests when no connection can be accepted: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// An address that cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({key})")]
+pub struct ListenError {
+    /// Its name in the configuration.
+    pub key: &'static str,
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    #[source]
+    pub source: std::io::Error,
+}
+
 /// A server that listens, but does not answer yet.
 pub struct Server {
     config: Arc<Config>,
@@ -49,14 +62,18 @@ impl Server {
     ///
     /// # Errors
     /// What could not be opened or bound, and why.
-    pub async fn bind(config: Config) -> anyhow::Result<Self> {
-        let config = Arc::new(config);
+    pub async fn bind(mut config: Config) -> anyhow::Result<Self> {
         let clock = Clock::Wall;
         let rules = Arc::new(Rules::new(&config.cache)?);
         let metrics = Arc::new(Metrics::default());
         let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body));
         // The store's lock covers the journal in the same folder: it comes first.
         let (store, journal, recovered) = open(&config, clock)?;
+        let public = listen("listen", config.listen).await?;
+        let admin = listen("admin.listen", config.admin.listen).await?;
+        // Port 0 asked for any: from here on it is known which.
+        (config.listen, config.admin.listen) = (public.local_addr()?, admin.local_addr()?);
+        let config = Arc::new(config);
         let invalidations = Arc::new(Invalidations::start(journal, recovered));
         let origin = Arc::new(HttpOrigin::new(&config.origin, tls::client(&config.origin)?)?);
         let handler = Arc::new(Handler::new(
@@ -71,10 +88,6 @@ impl Server {
                 clock,
             },
         ));
-        let public = TcpListener::bind(config.listen).await.with_context(|| format!("listen = {}", config.listen))?;
-        let admin_address = config.admin.listen;
-        let admin =
-            TcpListener::bind(admin_address).await.with_context(|| format!("admin.listen = {admin_address}"))?;
         let connections = Arc::new(Semaphore::new(config.limits.connections));
         let draining = CancellationToken::new();
         let is_draining = draining.clone();
@@ -146,6 +159,10 @@ impl Server {
             Err(_) => Ok(()),
         }
     }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { key, address, source })
 }
 
 async fn accept(

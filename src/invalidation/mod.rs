@@ -20,7 +20,8 @@
 //! - **a late writer** writes an object that every reader judges by its own `as_of`;
 //! - **a restart**: the record is durable before it is applied, and applied before the POST is answered.
 //!
-//! A page names its journal too. A lost or damaged journal is replaced by a new one with another identity: then no page is valid any more.
+//! A page names its journal too. A lost or damaged journal is replaced by a new one with another identity: then no page is valid any more. A page
+//! whose `as_of` lies in its journal's future shows that records were lost, and is not valid either.
 //!
 //! # What it costs
 //!
@@ -31,35 +32,27 @@
 //! This module never fetches, never stores, and never deletes a page.
 
 pub mod body;
+mod commit;
 pub mod index;
 pub mod journal;
+mod past;
 pub mod selector;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
+use self::commit::{Waiting, commit};
 use self::index::{Index, Newest, Subject};
 use self::journal::{Journal, Recovered};
+use self::past::Past;
 use self::selector::Record;
-use crate::clock::UnixMillis;
 use crate::page::{JournalId, Page, Sequence};
 
 /// Invalidations that may wait for the journal at the same time; a further one is answered 503.
 const WAITING_MAX: usize = 10_000;
-/// Records that go into the journal in one write.
-const BATCH_MAX: usize = 1_000;
-/// Records remembered for `GET /invalidations`.
-const RECENT_MAX: usize = 1_000;
-/// How long a client-chosen id is remembered.
-const ID_MEMORY_MILLIS: u64 = 48 * 3600 * 1000;
-/// Ids remembered at most; the oldest go first.
-const IDS_MAX: usize = 500_000;
-/// Bytes of journal after which it is folded into a snapshot.
-const FOLD_BYTES: u64 = 32 << 20;
 
 /// May a page be served?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,20 +96,6 @@ struct Shared {
     /// Changes with every change of the index, after it; starts at 1, so that a page's 0 means "never looked".
     generation: AtomicU64,
     past: Mutex<Past>,
-}
-
-/// What is remembered of records beyond the index.
-#[derive(Debug, Default)]
-struct Past {
-    recent: VecDeque<(Sequence, Arc<Record>)>,
-    by_id: HashMap<Arc<str>, Sequence>,
-    ids: VecDeque<(UnixMillis, Arc<str>)>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    record: Arc<Record>,
-    answer: oneshot::Sender<Result<Sequence, NotDurable>>,
 }
 
 impl Invalidations {
@@ -170,7 +149,8 @@ impl Invalidations {
     }
 
     fn look_up(&self, page: &Page) -> Verdict {
-        if page.head.journal != self.shared.journal_id {
+        // A page from this journal's future shows that records were lost: nobody knows what they named.
+        if page.head.journal != self.shared.journal_id || page.head.as_of > self.applied() {
             return Verdict::Invalid;
         }
         let newest = self.newest(&Subject::of(page));
@@ -252,6 +232,16 @@ impl Shared {
         let mut index = self.index.write();
         for (sequence, record) in batch {
             index.apply(*sequence, record);
+            tracing::debug!(
+                %sequence,
+                paths = record.paths.len(),
+                first = record.paths.first().map(|target| &*target.path),
+                prefixes = record.prefixes.len(),
+                tags = record.tags.len(),
+                all = record.all,
+                reason = record.reason.as_deref(),
+                "invalidated"
+            );
         }
         drop(index);
         if let Some((newest, _)) = batch.last() {
@@ -273,98 +263,93 @@ impl Shared {
     }
 }
 
-/// Writes what waits, as one batch (group commit), applies it, and only then answers.
-async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>) {
-    let mut waiting = Vec::new();
-    while queue.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-        let batch = Batch::gather(&shared, waiting.drain(..));
-        if batch.records.is_empty() {
-            continue;
-        }
-        let result = match shared.journal.append(&batch.records).await {
-            Ok(last) => Ok(last.0 - batch.records.len() as u64),
-            Err(error) => {
-                tracing::error!(%error, records = batch.records.len(), "invalidations could not be made durable");
-                Err(NotDurable::Journal(error.to_string().into()))
-            }
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, Method, StatusCode};
+
+    use super::journal::memory::MemoryJournal;
+    use super::selector::Target;
+    use super::*;
+    use crate::clock::UnixMillis;
+    use crate::page::PageHead;
+    use crate::policy::path;
+
+    fn invalidations() -> Invalidations {
+        Invalidations::start(Arc::new(MemoryJournal::new(JournalId("j".into()))), Recovered::default())
+    }
+
+    fn page(path: &str, as_of: u64, journal: &str) -> Page {
+        let head = PageHead {
+            method: Method::GET,
+            host: "h".into(),
+            path: path.into(),
+            query: None,
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            stored_at: UnixMillis(0),
+            age_seconds: 0,
+            fresh_seconds: None,
+            as_of: Sequence(as_of),
+            journal: JournalId(journal.into()),
+            tags: vec![],
+            varied_by: vec![],
         };
-        if let Ok(before) = result {
-            let numbered = batch.records.iter().zip(before + 1..).map(|(record, n)| (Sequence(n), Arc::clone(record)));
-            shared.apply(&numbered.collect::<Vec<_>>());
-        }
-        batch.answer(&result);
-        if shared.journal.tail_bytes() > FOLD_BYTES {
-            shared.fold().await;
-        }
-    }
-}
-
-/// What goes into the journal in one write: records whose id is new, and who waits for which of them.
-struct Batch {
-    records: Vec<Arc<Record>>,
-    answers: Vec<(usize, oneshot::Sender<Result<Sequence, NotDurable>>)>,
-}
-
-impl Batch {
-    fn gather(shared: &Shared, waiting: impl Iterator<Item = Waiting>) -> Self {
-        let mut batch = Batch { records: Vec::new(), answers: Vec::new() };
-        let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
-        let past = shared.past.lock();
-        for Waiting { record, answer } in waiting {
-            if let Some(id) = &record.id {
-                if let Some(sequence) = past.by_id.get(id) {
-                    // The asker may be gone: then nobody needs to know.
-                    let _ = answer.send(Ok(*sequence));
-                    continue;
-                }
-                if let Some(position) = positions.get(id) {
-                    batch.answers.push((*position, answer));
-                    continue;
-                }
-                positions.insert(Arc::clone(id), batch.records.len());
-            }
-            batch.answers.push((batch.records.len(), answer));
-            batch.records.push(record);
-        }
-        batch
+        Page::new(head, Bytes::new(), path::path_id(path))
     }
 
-    fn answer(self, before: &Result<u64, NotDurable>) {
-        for (position, answer) in self.answers {
-            let sequence = before.clone().map(|before| Sequence(before + 1 + position as u64));
-            let _ = answer.send(sequence);
-        }
-    }
-}
-
-impl Past {
-    fn remember(&mut self, sequence: Sequence, record: &Arc<Record>) {
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((sequence, Arc::clone(record)));
-        if let Some(id) = &record.id {
-            self.remember_id(record.at, Arc::clone(id), sequence);
-        }
+    fn names(path: &str) -> Record {
+        Record { paths: vec![Target { host: None, path: path.into() }], ..Record::default() }
     }
 
-    fn remember_id(&mut self, at: UnixMillis, id: Arc<str>, sequence: Sequence) {
-        while let Some((oldest, _)) = self.ids.front()
-            && (self.ids.len() >= IDS_MAX || at.0.saturating_sub(oldest.0) > ID_MEMORY_MILLIS)
-        {
-            let (_, id) = self.ids.pop_front().expect("there is a front");
-            self.by_id.remove(&id);
-        }
-        self.by_id.insert(Arc::clone(&id), sequence);
-        self.ids.push_back((at, id));
+    #[tokio::test]
+    async fn a_page_is_valid_until_a_newer_record_names_it() {
+        let invalidations = invalidations();
+        let (named, other) = (page("/a", 0, "j"), page("/b", 0, "j"));
+        assert_eq!(invalidations.judge(&named), Verdict::Valid);
+        assert_eq!(invalidations.submit(names("/a")).await.unwrap(), Sequence(1));
+        assert_eq!(invalidations.judge(&named), Verdict::Invalid);
+        assert_eq!(invalidations.judge(&other), Verdict::Valid);
+        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
     }
 
-    fn ids_to_bytes(&self, bytes: &mut Vec<u8>) {
-        let ids: Vec<_> = self.ids.iter().filter_map(|(at, id)| Some((at, id, self.by_id.get(id)?))).collect();
-        serde_json::to_writer(bytes, &ids).expect("numbers and strings are JSON, and a Vec takes every byte");
+    #[tokio::test]
+    async fn a_page_of_another_journal_or_of_the_future_is_never_valid() {
+        let invalidations = invalidations();
+        assert_eq!(invalidations.judge(&page("/a", 0, "other")), Verdict::Invalid);
+        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Invalid);
     }
 
-    fn ids_from_bytes(bytes: &[u8]) -> Option<Vec<(UnixMillis, Arc<str>, Sequence)>> {
-        serde_json::from_slice(bytes).ok()
+    #[tokio::test]
+    async fn a_soft_record_lets_the_old_page_be_served() {
+        let invalidations = invalidations();
+        invalidations.submit(Record { soft: true, ..names("/a") }).await.unwrap();
+        let old = page("/a", 0, "j");
+        assert_eq!(invalidations.judge(&old), Verdict::Soft);
+        assert_eq!(invalidations.judge(&old), Verdict::Soft, "and is looked up each time");
+        invalidations.submit(names("/a")).await.unwrap();
+        assert_eq!(invalidations.judge(&old), Verdict::Invalid);
+    }
+
+    #[tokio::test]
+    async fn an_id_is_one_invalidation_also_in_one_batch() {
+        let invalidations = invalidations();
+        let with_id = || Record { id: Some("x".into()), ..names("/a") };
+        let (a, b) = tokio::join!(invalidations.submit(with_id()), invalidations.submit(with_id()));
+        assert_eq!((a.unwrap(), b.unwrap()), (Sequence(1), Sequence(1)));
+        assert_eq!(invalidations.submit(with_id()).await.unwrap(), Sequence(1));
+        assert_eq!(invalidations.submit(names("/b")).await.unwrap(), Sequence(2));
+    }
+
+    #[tokio::test]
+    async fn what_is_distrusted_is_valid_again_only_after_the_next_record() {
+        let invalidations = invalidations();
+        let old = page("/a", 0, "j");
+        assert_eq!(invalidations.judge(&old), Verdict::Valid);
+        invalidations.distrust(&names("/a"));
+        assert_eq!(invalidations.judge(&old), Verdict::Invalid);
+        assert_eq!(invalidations.judge(&page("/a", 0, "j")), Verdict::Invalid, "a fetch from before the next record");
+        invalidations.submit(names("/b")).await.unwrap();
+        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
     }
 }

@@ -38,46 +38,55 @@ const OF_ONE_REQUEST: [HeaderName; 11] = [
 ];
 
 /// Request fields that name a visitor, a client, or another URL, host, scheme or method than the request line does.
-const NAMES_SOMEBODY: [&str; 38] = [
+const NAMES_SOMEBODY: [&str; 24] = [
     "cookie",
     "authorization",
     "pragma",
     "from",
     "forwarded",
     "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-scheme",
-    "x-forwarded-ssl",
-    "x-forwarded-protocol",
-    "x-forwarded-prefix",
-    "x-forwarded-path",
-    "x-forwarded-uri",
-    "x-forwarded-by",
-    "x-forwarded",
     "x-real-ip",
     "x-client-ip",
     "x-cluster-client-ip",
-    "x-originating-ip",
+    "client-ip",
     "true-client-ip",
     "cf-connecting-ip",
     "fastly-client-ip",
+    "fly-client-ip",
+    "remote-user",
     "x-host",
-    "x-original-host",
-    "x-original-url",
-    "x-rewrite-url",
     "x-url-scheme",
     "x-scheme",
     "front-end-https",
-    "x-http-method-override",
     "x-http-method",
     "x-method-override",
     "x-http-host-override",
     "x-script-name",
+    "x-envoy-original-path",
 ];
+
+/// Of these, what a request that goes past the cache does not carry on: the proxy tells it anew, or nobody vouches for it.
+const REPLACED_ON_PASS: [&str; 15] = [
+    "forwarded",
+    "x-real-ip",
+    "x-forwarded",
+    "x-forwarded-by",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-uri",
+];
+
+/// How the names of whole families of such fields begin; new members turn up with every gateway.
+const NAMES_SOMEBODY_BEGINNINGS: [&str; 6] =
+    ["x-forwarded", "x-original-", "x-originating-", "x-remote-", "x-rewrite-", "x-http-method-"];
 
 /// With `cache.unkeyed_headers = "drop"`, only these and `cache.key_headers` reach the origin.
 const ALWAYS_FORWARDED: [HeaderName; 3] = [ACCEPT, ACCEPT_LANGUAGE, USER_AGENT];
@@ -123,21 +132,22 @@ pub fn for_pass(request: &HeaderMap, told: &Told<'_>, from_trusted: bool) -> Hea
     let mut headers = request.clone();
     remove_hop_by_hop(&mut headers);
     let forwarded_for = request.get("x-forwarded-for").filter(|_| from_trusted).cloned();
-    for name in NAMES_SOMEBODY.iter().filter(|name| name.starts_with("x-forwarded")) {
-        headers.remove(*name);
-    }
-    for name in ["forwarded", "x-real-ip"] {
+    for name in REPLACED_ON_PASS {
         headers.remove(name);
     }
     headers.remove(HOST);
-    tell(&mut headers, told, forwarded_for);
+    tell(&mut headers, told, forwarded_for.as_ref());
     headers
 }
 
 /// Whether the origin sees this field of a request whose answer may be kept: if not, no page can vary by it.
 #[must_use]
 pub fn reaches_origin_on_fill(name: &HeaderName) -> bool {
-    !(HOP_BY_HOP.contains(name) || OF_ONE_REQUEST.contains(name) || NAMES_SOMEBODY.contains(&name.as_str()))
+    !(HOP_BY_HOP.contains(name) || OF_ONE_REQUEST.contains(name) || names_somebody(name.as_str()))
+}
+
+fn names_somebody(name: &str) -> bool {
+    NAMES_SOMEBODY.contains(&name) || NAMES_SOMEBODY_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Removes what is meant for one hop, the fields that `Connection` lists included (RFC 9110, section 7.6.1).
@@ -202,13 +212,20 @@ fn is_zero_weight(parameter: &str) -> bool {
     name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0)
 }
 
+/// Whether `Connection` takes this field away before it reaches the origin.
+#[must_use]
+pub fn is_listed_in_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(name.as_str()))
+}
+
 fn listed_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
 /// The proxy's own truth about the request (RFC 7239, and the fields that apps read instead).
-fn tell(headers: &mut HeaderMap, told: &Told<'_>, forwarded_for: Option<HeaderValue>) {
+fn tell(headers: &mut HeaderMap, told: &Told<'_>, forwarded_for: Option<&HeaderValue>) {
     let scheme = if told.https { "https" } else { "http" };
     let mut set = |name: &'static str, value: String| {
         // A host that is no field value has been refused before.
@@ -222,7 +239,7 @@ fn tell(headers: &mut HeaderMap, told: &Told<'_>, forwarded_for: Option<HeaderVa
     if let Some(client) = told.client {
         let node = if client.contains(':') { format!("\"[{client}]\"") } else { client.to_owned() };
         forwarded = format!("for={node};{forwarded}");
-        let before = forwarded_for.as_ref().and_then(|line| line.to_str().ok()).map(|line| format!("{line}, "));
+        let before = forwarded_for.and_then(|line| line.to_str().ok()).map(|line| format!("{line}, "));
         set("x-forwarded-for", format!("{}{client}", before.unwrap_or_default()));
         set("x-real-ip", client.to_owned());
     }
@@ -247,7 +264,7 @@ mod tests {
     fn a_fill_names_no_visitor_and_no_other_url() {
         let mut request =
             headers(&[("accept-language", "de"), ("connection", "x-hop"), ("x-hop", "1"), ("if-none-match", "*")]);
-        for name in NAMES_SOMEBODY {
+        for name in NAMES_SOMEBODY.into_iter().chain(REPLACED_ON_PASS).chain(["x-forwarded-new", "x-original-url"]) {
             request.insert(name, "evil".parse().unwrap());
         }
         let fill = for_fill(&request, &NOBODY, None);

@@ -47,12 +47,15 @@ pub fn variant(base: &Key, fields: &[HeaderName], request: &HeaderMap) -> Key {
     Key(sha1.finalize().into())
 }
 
-/// As the origin sees the field. One that is absent differs from one that is empty; several lines count in their order.
+/// As the origin sees the field, so without what `Connection` takes away. One that is absent differs from one that is empty; several lines count in their order.
 fn add_field(sha1: &mut Sha1, name: &HeaderName, request: &HeaderMap) {
     sha1.update(b"\0\0");
     sha1.update(name.as_str());
     if name == ACCEPT_ENCODING {
         sha1.update(fields::accepted_codings(request));
+        return;
+    }
+    if fields::is_listed_in_connection(request, name) {
         return;
     }
     for value in request.get_all(name) {

@@ -3,12 +3,13 @@
 //! Follows RFC 9110, sections 13 (conditional requests) and 14 (ranges), and RFC 9111, section 4. Bodies are slices of the stored bytes.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, Entry,
     HeaderName, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -31,8 +32,8 @@ pub(super) fn from_page(
     status_field: HeaderValue,
 ) -> Response<Body> {
     let mut headers = page.head.headers.clone();
-    headers.insert(AGE, page.head.age_at(now).into());
-    headers.append(CACHE_STATUS, status_field);
+    headers.insert(AGE, digits(page.head.age_at(now)));
+    set_status(&mut headers, status_field);
     let whole = |headers| respond(page.head.status, headers, if_get(method, || Body::whole(page.body.clone())));
     if !page.head.status.is_success() {
         return whole(headers);
@@ -43,8 +44,10 @@ pub(super) fn from_page(
         Precondition::NotModified => return not_modified(headers),
         Precondition::Failed => return failed(headers),
     }
-    let wanted = (page.head.status == StatusCode::OK && method == Method::GET).then(|| request.get(RANGE)).flatten();
-    let Some(wanted) = wanted else { return whole(headers) };
+    let may_be_parted = page.head.status == StatusCode::OK && method == Method::GET;
+    let mut wanted = request.get_all(RANGE).iter().filter(|_| may_be_parted);
+    // Several Range fields are no range set.
+    let (Some(wanted), None) = (wanted.next(), wanted.next()) else { return whole(headers) };
     if request.get(IF_RANGE).is_some_and(|condition| !range::if_range_matches(condition, etag, modified)) {
         return whole(headers);
     }
@@ -55,6 +58,27 @@ pub(super) fn from_page(
             [only] => one_part(headers, &page.body, only),
             several => many_parts(headers, &page.body, several),
         },
+    }
+}
+
+/// Prepares the fields of a page for many answers: `Age` and our line of `Cache-Status` have their places already, so that an answer's copy of
+/// the fields never grows.
+pub(super) fn reserve_places(headers: &mut HeaderMap) {
+    headers.insert(AGE, HeaderValue::from_static("0"));
+    headers.append(CACHE_STATUS, HeaderValue::from_static("everpage"));
+}
+
+/// Fills our line of `Cache-Status`, the last.
+pub(super) fn set_status(headers: &mut HeaderMap, status_field: HeaderValue) {
+    match headers.entry(CACHE_STATUS) {
+        Entry::Occupied(mut lines) => {
+            if let Some(own) = lines.iter_mut().next_back() {
+                *own = status_field;
+            }
+        }
+        Entry::Vacant(place) => {
+            place.insert(status_field);
+        }
     }
 }
 
@@ -115,6 +139,16 @@ fn slice(whole: &Bytes, part: &Range<u64>) -> Bytes {
 
 fn content_range(part: &Range<u64>, whole_bytes: usize) -> String {
     format!("bytes {}-{}/{whole_bytes}", part.start, part.end - 1)
+}
+
+/// A number as a field value, in one allocation of just its digits.
+fn digits(number: u64) -> HeaderValue {
+    let mut buffer = [0; 20];
+    let mut rest = &mut buffer[..];
+    write!(rest, "{number}").expect("twenty digits hold any number");
+    let unused = rest.len();
+    let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&buffer[..buffer.len() - unused]));
+    value.expect("digits are a field value")
 }
 
 fn field(value: String) -> HeaderValue {

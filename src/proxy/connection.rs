@@ -15,24 +15,26 @@ use super::visit::Visitor;
 use super::wire::Guard;
 use crate::config::Limits;
 
+/// With this number of fields, its default, hyper needs no allocation to parse a head.
+const HEAD_FIELDS_OF_HYPER: usize = 100;
+
 /// Serves a connection until either side ends it; when `draining`, after the answer that is under way.
 pub async fn serve<S>(handler: Arc<Handler>, stream: S, address: IpAddr, limits: Limits, draining: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let guard = Guard::new(stream, limits.idle_timeout);
-    let visitor = Visitor { address, last_request: guard.last_request() };
+    let visitor = Visitor { address, last_request: guard.last_request(), interim: guard.interim() };
     let service = service_fn(move |request| {
         let (handler, visitor) = (Arc::clone(&handler), visitor.clone());
-        async move { Ok::<_, Infallible>(handler.handle(request, &visitor).await) }
+        async move { Ok::<_, Infallible>(visitor.interim.until(handler.handle(request, &visitor)).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.head_bytes)
-        .max_headers(limits.head_fields)
-        .serve_connection(TokioIo::new(guard), service)
-        .with_upgrades();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(limits.head_bytes);
+    if limits.head_fields != HEAD_FIELDS_OF_HYPER {
+        http.max_headers(limits.head_fields);
+    }
+    let connection = http.serve_connection(TokioIo::new(guard), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         biased;

@@ -6,14 +6,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use sha1::{Digest, Sha1};
 use tokio::sync::oneshot;
 
+use super::answer;
 use super::flight::{Arrival, Flight, Head};
 use super::handler::Handler;
+use super::interim::{Interim, Listener};
 use super::origin::{IncomingBody, OriginError};
 use super::visit::Visit;
 use crate::clock::UnixMillis;
@@ -45,6 +47,8 @@ pub(super) struct Errand {
     client: HeaderMap,
     /// The fields for the origin.
     outgoing: HeaderMap,
+    /// Where interim answers of the origin go: to the visitor who leads.
+    interim: Option<Listener>,
     /// Where the page may lie in the store, in the order to look, and the fields that are known to have led there; empty: do not look.
     names: Vec<(ObjectName, Vec<HeaderName>)>,
 }
@@ -88,6 +92,7 @@ impl Errand {
             fields,
             client,
             outgoing,
+            interim: visit.interim.map(Interim::listen),
             names,
         }
     }
@@ -101,6 +106,9 @@ impl Errand {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::try_from(target).expect("a normalised path and a parsed query are a target");
         *request.headers_mut() = self.outgoing.clone();
+        if let Some(listener) = self.interim.clone() {
+            listener.attend(&mut request, |_| {});
+        }
         request
     }
 
@@ -270,14 +278,15 @@ impl Handler {
             vary: kept.fields.clone(),
             key: kept.key,
         })));
-        let trailers = match self.receive(flight, errand, &kept.admitted, body).await {
+        let trailers = match self.receive(flight, errand, &kept.admitted, parts.status, body).await {
             Ok(trailers) => trailers,
             Err(reason) => {
                 // What is not kept any more has been noted.
                 if flight.is_kept() {
                     self.note_refused(errand, reason);
                 }
-                return flight.crash(reason);
+                // An empty body is whole: only keeping it would be wrong.
+                return if reason == Reason::Empty { flight.land(None) } else { flight.crash(reason) };
             }
         };
         if flight.is_kept() {
@@ -294,6 +303,7 @@ impl Handler {
         flight: &Flight,
         errand: &Errand,
         admitted: &Admitted,
+        status: StatusCode,
         mut body: IncomingBody,
     ) -> Result<Option<HeaderMap>, Reason> {
         let mut received = 0u64;
@@ -313,7 +323,7 @@ impl Handler {
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
-        admission::judge_body(&errand.method, admitted.announced_bytes, received)?;
+        admission::judge_body(&errand.method, status, admitted.announced_bytes, received)?;
         Ok(trailers)
     }
 
@@ -379,9 +389,8 @@ impl Handler {
 fn kept_fields(mut headers: HeaderMap, status: StatusCode, now: UnixMillis) -> HeaderMap {
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_cache_fields(&mut headers);
-    headers.remove(AGE);
-    headers.remove(TRAILER);
     fields::add_via(&mut headers);
+    answer::reserve_places(&mut headers);
     if status == StatusCode::OK {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
@@ -404,7 +413,10 @@ fn make_page(
     handler: &Handler,
     body: Bytes,
 ) -> Page {
-    if errand.method != Method::HEAD {
+    // Trailers go to those who read along; what is kept has none.
+    headers.remove(TRAILER);
+    // RFC 9110, section 8.6: a 204 has no Content-Length.
+    if errand.method != Method::HEAD && status != StatusCode::NO_CONTENT {
         headers.insert(CONTENT_LENGTH, body.len().into());
         if !headers.contains_key(ETAG) {
             headers.insert(ETAG, strong_etag(&body));

@@ -17,12 +17,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{AGE, CONNECTION, ETAG, LAST_MODIFIED};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use super::answer::{self, CACHE_STATUS};
+use super::answer;
 use super::body::{Body, BoxError};
 use super::fill::{self, Errand};
 use super::flight::{Arrival, Boarding, Flight, Flights, Head, Seat};
@@ -181,7 +181,8 @@ impl Handler {
             },
         };
         self.counters[outcome as usize].inc();
-        if visitor.must_close() {
+        // A 101 is the last answer anyway, and its Connection field names the upgrade (RFC 9110, section 7.8).
+        if visitor.must_close() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(started) = started {
@@ -218,7 +219,10 @@ impl Handler {
                 self.renew(visit, &target, place);
                 (Outcome::SoftHit, self.hit(visit, &page, "soft"))
             }
-            Found::Nothing(place) => self.miss(visit, &target, place).await,
+            Found::Nothing(place) => {
+                tracing::debug!(method = %target.method, path = &*target.path, key = %place.key, "not in memory");
+                self.miss(visit, &target, place).await
+            }
         }
     }
 
@@ -403,9 +407,11 @@ fn stream(visit: &Visit<'_>, forwarded: Forwarded, head: &Head, seat: Seat, lead
         (Outcome::Collapsed, outcome::collapsed(forwarded))
     };
     let mut headers = head.headers.clone();
-    headers.append(CACHE_STATUS, field);
+    answer::set_status(&mut headers, field);
     if head.age_seconds > 0 {
         headers.insert(AGE, head.age_seconds.into());
+    } else {
+        headers.remove(AGE);
     }
     if head.status.is_success() {
         let request = &visit.parts.headers;

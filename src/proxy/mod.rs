@@ -9,6 +9,7 @@ pub mod connection;
 mod fill;
 mod flight;
 pub mod handler;
+pub mod interim;
 mod notice;
 pub mod origin;
 pub mod outcome;

@@ -1,6 +1,6 @@
 //! The proxy's own short pages: what went wrong, and for whom to look.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use super::answer::CACHE_STATUS;
@@ -9,9 +9,21 @@ use super::outcome;
 use super::visit::Refusal;
 use crate::policy::reason::Reason;
 
+/// What the proxy itself can say of methods: these are common, and any other passes too.
+pub(super) const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
 /// A request that is not let in.
 pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
-    notice(refusal.status(), refusal.sentence(), outcome::rejected(refusal.as_str()))
+    let mut response = notice(refusal.status(), refusal.sentence(), outcome::rejected(refusal.as_str()));
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110, section 15.5.6.
+        response.headers_mut().insert(ALLOW, ALLOWED);
+    }
+    if response.status() == StatusCode::BAD_REQUEST {
+        // Whoever sends this means something else than is understood here: nothing behind it is read.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The origin failed: 502, 503 or 504, and which it was.

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -174,7 +175,9 @@ impl Origin for HttpOrigin {
             .map_err(|error| OriginError::Broken(error.into()))?;
         let upload = Progress::start();
         let request = Request::from_parts(parts, Tracked { body, progress: upload.clone() });
+        let asks_to_switch = request.headers().contains_key(UPGRADE);
         let response = self.head(self.client.request(request), &upload).await?;
+        check_framing(&response, asks_to_switch)?;
         Ok(response.map(|body| Watched { body, stall: Stall::new(self.idle_timeout), _slot: slot }.boxed_unsync()))
     }
 }
@@ -193,6 +196,20 @@ fn classify(error: hyper_util::client::legacy::Error, upload: &Progress) -> Orig
     } else {
         OriginError::Broken(error.into())
     }
+}
+
+/// An answer that two recipients could read in two ways goes no further (RFC 9112, section 6.3), nor does a switch of protocols that nobody
+/// asked for (RFC 9110, section 15.2.2).
+fn check_framing<B>(response: &Response<B>, asks_to_switch: bool) -> Result<(), OriginError> {
+    let headers = response.headers();
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    if lengths > 1 || (lengths == 1 && headers.contains_key(TRANSFER_ENCODING)) {
+        return Err(OriginError::Broken("its answer gives more than one length".into()));
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_to_switch {
+        return Err(OriginError::Broken("it switched protocols unasked".into()));
+    }
+    Ok(())
 }
 
 /// A connector with a bound on name, TCP and TLS together.

@@ -112,19 +112,28 @@ pub(super) fn failed(reason: Reason) -> HeaderValue {
     value(format!("everpage; fwd=uri-miss; detail={}", reason.as_str()))
 }
 
+/// For a request that could not be passed on: why it goes past the cache, and what failed.
+pub(super) fn bypass_failed(past: Reason, failure: Reason) -> HeaderValue {
+    value(format!("everpage; fwd={}; detail={}", forwarded_past(past), failure.as_str()))
+}
+
 /// For a request that was passed on.
 pub(super) fn bypass(reason: Reason) -> HeaderValue {
-    let forwarded = match reason {
-        Reason::Method => "method",
-        Reason::Reload => "request",
-        _ => "bypass",
-    };
-    value(format!("everpage; fwd={forwarded}; detail={}", reason.as_str()))
+    value(format!("everpage; fwd={}; detail={}", forwarded_past(reason), reason.as_str()))
 }
 
 /// For a request that was not let in.
 pub(super) fn rejected(word: &'static str) -> HeaderValue {
     value(format!("everpage; detail={word}"))
+}
+
+/// RFC 9211, section 2.2.
+fn forwarded_past(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Method => "method",
+        Reason::Reload => "request",
+        _ => "bypass",
+    }
 }
 
 fn value(words: String) -> HeaderValue {

@@ -1,21 +1,22 @@
 //! Past the cache: the request goes to the origin whole, the response comes back whole, and nothing is kept.
 //!
 //! An unsafe method that succeeds invalidates its own path, durably, before its answer is passed on (RFC 9111, section 4.4): the visitor who
-//! posted a comment sees it on the next page.
+//! posted a comment sees it on the next page. It does so in a task of its own, because the app has changed even if the visitor is gone by then.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, MAX_FORWARDS, TE, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{ALLOW, CONNECTION, EXPECT, HOST, MAX_FORWARDS, TE, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::answer::CACHE_STATUS;
 use super::body::{Body, BoxError};
@@ -50,26 +51,29 @@ impl Handler {
         if fields::passes_through_everpage(&visit.parts.headers) >= HOPS_MAX {
             return self.reject(Refusal::Loop);
         }
-        let Ok(forwards) = forwards_left(visit) else { return (Outcome::Bypass, self.own_options(reason)) };
+        let Ok(forwards) = forwards_left(visit) else { return (Outcome::Bypass, self.own_options(visit, reason)) };
         self.metrics.bypassed(reason.as_str()).inc();
         tracing::debug!(method = %visit.parts.method, path = visit.parts.uri.path(), reason = reason.as_str(), "passed on");
-        let request = self.outgoing(visit, body, forwards);
-        let answered = match self.changes(visit) {
-            Some(record) => self.change(request, record).await,
+        let ended = CancellationToken::new();
+        let request = self.outgoing(visit, body, forwards, ended.clone());
+        let until_ended = ended.drop_guard();
+        let result = match self.own_path_to_invalidate(visit) {
+            Some(record) => self.send_and_invalidate(request, record).await,
             None => self.origin.send(request).await,
         };
-        let mut response = match answered {
+        let mut response = match result {
             Ok(response) => response,
             Err(OriginError::Upload(error)) => return (Outcome::Error, upload_failed(error.as_ref())),
             Err(error) => {
                 tracing::warn!(method = %visit.parts.method, path = visit.parts.uri.path(), %error, "not passed on");
-                let field = outcome::failed(error.reason());
+                let field = outcome::bypass_failed(reason, error.reason());
                 return (Outcome::Error, notice::origin_failed(error.reason(), field));
             }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return (Outcome::Bypass, self.switch(visit, &mut response, upgrade));
+            return (Outcome::Bypass, self.switch(visit, &mut response, reason, upgrade));
         }
+        let response = response.map(|body| held(body, until_ended));
         (Outcome::Bypass, self.relay(response, |_| outcome::bypass(reason)))
     }
 
@@ -80,6 +84,8 @@ impl Handler {
         field: impl FnOnce(StatusCode) -> HeaderValue,
     ) -> Response<Body> {
         let (mut parts, body) = response.into_parts();
+        // The version is each hop's own (RFC 9110, section 2.5).
+        parts.version = Version::HTTP_11;
         fields::remove_hop_by_hop(&mut parts.headers);
         fields::remove_cache_fields(&mut parts.headers);
         fields::add_via(&mut parts.headers);
@@ -100,7 +106,14 @@ impl Handler {
         (Outcome::Purge, notice::notice(status, &text, outcome::rejected("purge")))
     }
 
-    fn outgoing<B>(&self, visit: &Visit<'_>, body: B, forwards: Option<u64>) -> Request<OutgoingBody>
+    /// `ended` tells that the exchange is over: a body that the origin did not ask for until then is never sent.
+    fn outgoing<B>(
+        &self,
+        visit: &Visit<'_>,
+        body: B,
+        forwards: Option<u64>,
+        ended: CancellationToken,
+    ) -> Request<OutgoingBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -123,12 +136,16 @@ impl Handler {
         let expects = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let mut gate = Gate::open();
         let mut request = Request::new(());
-        if expects && !body.is_end_stream() {
-            let (signal, shut) = oneshot::channel();
-            gate = Gate::shut(shut);
-            let signal = parking_lot::Mutex::new(Some(signal));
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE
+        if let Some(interim) = visit.interim {
+            let mut signal = None;
+            if expects && !body.is_end_stream() {
+                let (open, shut) = oneshot::channel();
+                gate = Gate::shut(shut, ended);
+                signal = Some(open);
+            }
+            let signal = parking_lot::Mutex::new(signal);
+            interim.listen().attend(&mut request, move |status| {
+                if status == StatusCode::CONTINUE
                     && let Some(signal) = signal.lock().take()
                 {
                     // The upload may have ended by then.
@@ -148,11 +165,12 @@ impl Handler {
         &self,
         visit: &Visit<'_>,
         response: &mut Response<IncomingBody>,
+        reason: Reason,
         upgrade: Option<OnUpgrade>,
     ) -> Response<Body> {
         let from_origin = response.extensions_mut().remove::<OnUpgrade>();
         let (Some(to_visitor), Some(to_origin)) = (upgrade, from_origin) else {
-            return notice::origin_failed(Reason::OriginBroken, outcome::failed(Reason::OriginBroken));
+            return notice::origin_failed(Reason::OriginBroken, outcome::bypass_failed(reason, Reason::OriginBroken));
         };
         self.tunnels.spawn(tunnel::run(to_visitor, to_origin, self.settings.client_idle_timeout));
         tracing::debug!(path = visit.parts.uri.path(), "switched protocols");
@@ -169,33 +187,33 @@ impl Handler {
         switched
     }
 
-    /// What this request makes untrue if it succeeds.
-    fn changes(&self, visit: &Visit<'_>) -> Option<Record> {
-        let changes = is_unsafe(&visit.parts.method) && !self.rules.ignores(visit.parts.uri.path());
-        changes.then(|| self.own_path(visit, visit.parts.method.as_str())).flatten()
+    /// What an unsafe method invalidates, if it succeeds and its path may be kept.
+    fn own_path_to_invalidate(&self, visit: &Visit<'_>) -> Option<Record> {
+        let method = &visit.parts.method;
+        let may_change = is_unsafe(method) && !self.rules.ignores(visit.parts.uri.path());
+        may_change.then(|| self.own_path(visit, method.as_str())).flatten()
     }
 
-    /// In a task of its own: a visitor who leaves ends neither the change, which the origin may be making, nor its invalidation.
-    async fn change(
+    async fn send_and_invalidate(
         self: &Arc<Self>,
         request: Request<OutgoingBody>,
         record: Record,
     ) -> Result<Response<IncomingBody>, OriginError> {
         let handler = Arc::clone(self);
-        let changing = self.tasks.spawn(async move {
-            let response = handler.origin.send(request).await?;
-            if response.status().is_success() || response.status().is_redirection() {
-                handler.invalidate_changed(record).await;
+        let task = self.tasks.spawn(async move {
+            let result = handler.origin.send(request).await;
+            if may_have_changed(&result) {
+                handler.invalidate_own_path(record).await;
             }
-            Ok(response)
+            result
         });
-        changing.await.unwrap_or_else(|crash| Err(OriginError::Broken(crash.into())))
+        task.await.unwrap_or_else(|crash| Err(OriginError::Broken(crash.into())))
     }
 
-    async fn invalidate_changed(&self, record: Record) {
+    async fn invalidate_own_path(&self, record: Record) {
         if let Err(error) = self.invalidations.submit(record.clone()).await {
-            let path = record.paths.first().map(|target| &*target.path);
-            tracing::error!(path, %error, "the change went through, its invalidation is not durable: a restart may forget it");
+            let path = record.paths.first().map_or("", |target| &*target.path);
+            tracing::error!(path, %error, "the app has changed, the invalidation is not durable: a restart may forget it");
             self.metrics.invalidation_failures.inc();
             self.invalidations.distrust(&record);
         }
@@ -208,12 +226,14 @@ impl Handler {
         Some(Record { paths: vec![target], reason: Some(reason.into()), at: self.clock.now(), ..Record::default() })
     }
 
-    /// OPTIONS or TRACE whose Max-Forwards has run out ends here (RFC 9110, section 7.6.2).
-    fn own_options(&self, reason: Reason) -> Response<Body> {
+    /// OPTIONS or TRACE whose Max-Forwards has run out ends here (RFC 9110, section 7.6.2). TRACE would show what visitors must not see.
+    fn own_options(&self, visit: &Visit<'_>, reason: Reason) -> Response<Body> {
         let mut response = Response::new(Body::empty());
-        let headers: &mut HeaderMap = response.headers_mut();
-        headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
-        headers.insert(CACHE_STATUS, outcome::bypass(reason));
+        if visit.parts.method == Method::TRACE {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        }
+        response.headers_mut().insert(ALLOW, notice::ALLOWED);
+        response.headers_mut().insert(CACHE_STATUS, outcome::bypass(reason));
         response
     }
 }
@@ -221,6 +241,15 @@ impl Handler {
 /// Safe methods leave everything as it is (RFC 9110, section 9.2.1).
 fn is_unsafe(method: &Method) -> bool {
     !(method.is_safe() || method == Method::CONNECT)
+}
+
+/// Whether the app may have changed: it said so, or nobody knows what it did.
+fn may_have_changed(result: &Result<Response<IncomingBody>, OriginError>) -> bool {
+    match result {
+        Ok(response) => response.status().is_success() || response.status().is_redirection(),
+        Err(OriginError::Unreachable(_) | OriginError::Busy) => false,
+        Err(OriginError::Timeout { .. } | OriginError::Broken(_) | OriginError::Upload(_)) => true,
+    }
 }
 
 /// What is left of Max-Forwards after this hop; an error if nothing was.
@@ -236,6 +265,15 @@ fn forwards_left(visit: &Visit<'_>) -> Result<Option<u64>, ()> {
 fn asked_for(uri: &Uri) -> Uri {
     let target = uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
     Uri::from(target)
+}
+
+/// The guard lives as long as the body.
+fn held(body: IncomingBody, guard: DropGuard) -> IncomingBody {
+    let unchanged = move |frame| {
+        let _held = &guard;
+        frame
+    };
+    body.map_frame(unchanged).boxed_unsync()
 }
 
 fn upload_failed(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
@@ -257,10 +295,12 @@ struct Upload<B> {
     stall: Stall,
 }
 
-/// Shut until the origin says 100 (Continue), or for [`CONTINUE_TIMEOUT`]. As long as it is shut hyper tells the visitor nothing either.
+/// Shut until the origin says 100 (Continue), or for [`CONTINUE_TIMEOUT`], and for good if it answers at once. As long as it is shut hyper tells
+/// the visitor nothing either.
 enum Gate {
     Open,
-    Shut(Pin<Box<tokio::time::Timeout<oneshot::Receiver<()>>>>),
+    /// Resolves to whether it opens.
+    Shut(Pin<Box<dyn Future<Output = bool> + Send>>),
 }
 
 impl Gate {
@@ -268,8 +308,16 @@ impl Gate {
         Gate::Open
     }
 
-    fn shut(signal: oneshot::Receiver<()>) -> Self {
-        Gate::Shut(Box::pin(tokio::time::timeout(CONTINUE_TIMEOUT, signal)))
+    fn shut(signal: oneshot::Receiver<()>, ended: CancellationToken) -> Self {
+        Gate::Shut(Box::pin(async move {
+            // Nobody can signal any more once the answer is there.
+            let is_refused = matches!(tokio::time::timeout(CONTINUE_TIMEOUT, signal).await, Ok(Err(_)));
+            if is_refused {
+                // An upload that fails takes its connection along: not before the answer has been read.
+                ended.cancelled_owned().await;
+            }
+            !is_refused
+        }))
     }
 }
 
@@ -283,7 +331,9 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Gate::Shut(signal) = &mut self.gate {
-            std::task::ready!(signal.as_mut().poll(context)).ok();
+            if !std::task::ready!(signal.as_mut().poll(context)) {
+                return Poll::Ready(Some(Err("the origin did not ask for the body".into())));
+            }
             self.gate = Gate::Open;
         }
         match self.body.as_mut().poll_frame(context) {

@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
 use ipnet::IpNet;
 
+use super::interim::Interim;
 use crate::config::Config;
 use crate::policy::host::normalise_host;
 use crate::policy::rules;
@@ -23,13 +24,15 @@ pub struct Visitor {
     pub address: IpAddr,
     /// Set when the connection must end after the answer, because where the request's body ends was not counted (`wire`).
     pub last_request: Arc<AtomicBool>,
+    /// Where interim answers of the origin go.
+    pub interim: Arc<Interim>,
 }
 
 impl Visitor {
     /// A visitor at this address.
     #[must_use]
     pub fn at(address: IpAddr) -> Self {
-        Visitor { address, last_request: Arc::default() }
+        Visitor { address, last_request: Arc::default(), interim: Arc::default() }
     }
 
     pub(super) fn must_close(&self) -> bool {
@@ -56,8 +59,10 @@ pub(super) struct Visit<'a> {
     pub host: Cow<'a, str>,
     pub https: bool,
     pub address: IpAddr,
-    /// `X-Forwarded-For` of a trusted proxy.
+    /// The peer is a trusted proxy.
     pub trusted: bool,
+    /// Where interim answers go; `None` where the visitor does not understand them.
+    pub interim: Option<&'a Arc<Interim>>,
 }
 
 /// A request that was not.
@@ -139,7 +144,7 @@ impl Front {
         }
     }
 
-    pub(super) fn read<'a>(&'a self, parts: &'a Parts, visitor: &Visitor) -> Result<Visit<'a>, Refusal> {
+    pub(super) fn read<'a>(&'a self, parts: &'a Parts, visitor: &'a Visitor) -> Result<Visit<'a>, Refusal> {
         if parts.method == Method::CONNECT {
             return Err(Refusal::Connect);
         }
@@ -147,7 +152,8 @@ impl Front {
         if target.len() > self.target_bytes {
             return Err(Refusal::LongTarget);
         }
-        if !parts.uri.path().starts_with('/') && !(parts.method == Method::OPTIONS && target == "*") {
+        let is_asterisk = parts.method == Method::OPTIONS && target == "*";
+        if !(parts.uri.path().starts_with('/') || is_asterisk) {
             return Err(Refusal::BadTarget);
         }
         self.check_length(&parts.headers)?;
@@ -157,7 +163,8 @@ impl Front {
         if !self.hosts.is_empty() && !self.hosts.iter().any(|served| served == without_port(&host)) {
             return Err(Refusal::ForeignHost);
         }
-        Ok(Visit { parts, host, https, address: visitor.address.to_canonical(), trusted })
+        let interim = (parts.version >= Version::HTTP_11).then_some(&visitor.interim);
+        Ok(Visit { parts, host, https, address: visitor.address.to_canonical(), trusted, interim })
     }
 
     /// Whether PURGE is more than an ordinary method here.

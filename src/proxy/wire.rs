@@ -6,11 +6,13 @@
 //! is ever rewritten into something valid.
 //!
 //! Offences: a line that ends in a bare LF, a line that starts with white space (obs-fold, RFC 9112, section 5.2), Content-Length together with
-//! Transfer-Encoding, more than one Content-Length or Transfer-Encoding, a Content-Length that is no plain number.
+//! Transfer-Encoding, more than one Content-Length or Transfer-Encoding, a Content-Length that is no plain number, a Transfer-Encoding other than
+//! `chunked` alone (whatever else was encoded would reach the origin without its name), and either of the two in a line longer than is looked at.
 //!
 //! The guard counts bodies by Content-Length to find the next head. Where a body is chunked or the request asks for another protocol it does not
 //! count: it looks no further, and the connection ends after that answer ([`Guard::last_request`]).
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,9 +22,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::interim::Interim;
 use super::origin::Stall;
 
-/// Bytes of a line that are looked at: enough for the names and a number.
+/// Bytes of a line that are looked at: enough for the names, a number, and some white space.
 const LINE_HEAD_BYTES: usize = 64;
 
 /// A visitor's connection, guarded, and with a bound on how long it may refuse to take bytes.
@@ -32,17 +35,35 @@ pub struct Guard<S> {
     reader: Reader,
     last_request: Arc<AtomicBool>,
     unsent: Stall,
+    interim: Arc<Interim>,
+    /// Bytes of interim answers that the stream has yet to take: nothing may come between them.
+    interim_bytes: VecDeque<u8>,
+    /// hyper has nothing half-written.
+    between_answers: bool,
 }
 
 impl<S> Guard<S> {
     /// Guards the stream; a write that makes no progress for `idle` fails.
     pub fn new(stream: S, idle: Duration) -> Self {
-        Guard { stream, reader: Reader::default(), last_request: Arc::default(), unsent: Stall::new(idle) }
+        Guard {
+            stream,
+            reader: Reader::default(),
+            last_request: Arc::default(),
+            unsent: Stall::new(idle),
+            interim: Arc::default(),
+            interim_bytes: VecDeque::new(),
+            between_answers: true,
+        }
     }
 
     /// True once a request came whose end was not counted: no further one may be read from this connection.
     pub fn last_request(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.last_request)
+    }
+
+    /// Where interim answers for this visitor go.
+    pub fn interim(&self) -> Arc<Interim> {
+        Arc::clone(&self.interim)
     }
 }
 
@@ -52,6 +73,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if matches!(self.reader.state, State::Poisoned) {
+            // The end of the head, in case it has not come yet: the parser looks only at whole heads, and shall answer now.
+            let end = &b"\r\n\r\n"[..buffer.remaining().min(4)];
+            buffer.put_slice(end);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         std::task::ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let this = &mut *self;
@@ -74,8 +101,29 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Guard<S> {
+    /// Writes interim answers, where they may stand: hyper has flushed all it had, and the final answer has not begun.
+    fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.between_answers && self.interim_bytes.is_empty() {
+            self.interim_bytes = self.interim.take().into();
+        }
+        while !self.interim_bytes.is_empty() {
+            let (bytes, _) = self.interim_bytes.as_slices();
+            let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+            let written = std::task::ready!(self.bounded(polled, context))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim_bytes.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.poll_interim(context))?;
+        self.between_answers = false;
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.bounded(polled, context)
     }
@@ -85,6 +133,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.poll_interim(context))?;
+        self.between_answers = false;
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.bounded(polled, context)
     }
@@ -94,6 +144,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes the stream only when its own buffer is empty.
+        self.between_answers = true;
+        std::task::ready!(self.poll_interim(context))?;
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         self.bounded(polled, context)
     }
@@ -208,20 +261,25 @@ impl Reader {
     }
 
     fn field(&mut self, line: &[u8]) -> Result<(), Offence> {
+        // Had it come in pieces, its end might be lost.
+        let is_long = line.len() >= LINE_HEAD_BYTES;
         match line.first() {
             Some(b' ' | b'\t') => Err(Offence),
             Some(b'c' | b'C') => match value_of(line, b"content-length") {
-                Some(value) if self.head.content_length.is_none() => {
+                Some(value) if self.head.content_length.is_none() && !is_long => {
                     self.head.content_length = Some(number(value).ok_or(Offence)?);
                     Ok(())
                 }
                 Some(_) => Err(Offence),
                 None => Ok(()),
             },
-            Some(b't' | b'T') if value_of(line, b"transfer-encoding").is_some() => {
-                let repeated = std::mem::replace(&mut self.head.transfer_encoding, true);
-                if repeated { Err(Offence) } else { Ok(()) }
-            }
+            Some(b't' | b'T') => match value_of(line, b"transfer-encoding") {
+                Some(value) => {
+                    let repeated = std::mem::replace(&mut self.head.transfer_encoding, true);
+                    if repeated || is_long || !value.eq_ignore_ascii_case(b"chunked") { Err(Offence) } else { Ok(()) }
+                }
+                None => Ok(()),
+            },
             Some(b'u' | b'U') if value_of(line, b"upgrade").is_some() => {
                 self.head.upgrade = true;
                 Ok(())
@@ -293,6 +351,9 @@ mod tests {
         b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length:5\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length:                                                15\r\n\r\na",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding:                                             chunked\r\n\r\n0\r\n\r\n",
     ];
 
     #[test]

@@ -192,7 +192,7 @@ async fn after_a_soft_invalidation_the_old_page_may_be_served_until_the_new_one_
 
 // --- through the proxy ---
 
-/// Fails when `Handler::pass` does not wait for the invalidation before it answers.
+/// Fails when `Handler::send_and_invalidate` does not wait for the invalidation.
 #[tokio::test]
 async fn a_change_through_the_proxy_invalidates_its_own_path() {
     let (origin, proxy) = shop().await;
@@ -263,7 +263,7 @@ async fn a_change_that_failed_invalidates_nothing() {
     assert_eq!(outcome(&proxy, "/").await, "hit");
 }
 
-/// Fails when `Handler::changes` does not ask the ignore rules: every request of an admin would become a record.
+/// Fails when `Handler::own_path_to_invalidate` does not ask the ignore rules: every request of an admin would become a record.
 #[tokio::test]
 async fn a_change_under_an_ignored_path_makes_no_record() {
     let (_origin, proxy) = shop().await;
@@ -327,7 +327,7 @@ async fn the_same_id_is_one_invalidation_across_restarts() {
 #[tokio::test]
 async fn the_same_id_at_once_is_one_invalidation() {
     let (_origin, proxy) = shop().await;
-    let requests = (0..20).map(|_| invalidating(&proxy, json!({"paths": ["/"], "id": "order-7"})));
+    let requests = (0..20).map(|_| invalidating(&proxy, &json!({"paths": ["/"], "id": "order-7"})));
     for request in requests.collect::<Vec<_>>() {
         assert_eq!(request.await.unwrap(), 1);
     }
@@ -335,7 +335,7 @@ async fn the_same_id_at_once_is_one_invalidation() {
 }
 
 /// `POST /invalidate` in a task of its own.
-fn invalidating(proxy: &Proxy, body: Value) -> tokio::task::JoinHandle<u64> {
+fn invalidating(proxy: &Proxy, body: &Value) -> tokio::task::JoinHandle<u64> {
     let ask = crate::support::Ask::new(proxy.admin, Method::POST, "/invalidate").host("localhost");
     let ask = ask.header("content-type", "application/json").body(body.to_string());
     tokio::spawn(async move {
@@ -347,7 +347,7 @@ fn invalidating(proxy: &Proxy, body: Value) -> tokio::task::JoinHandle<u64> {
 
 /// Makes these invalidations at once, each of one prefix; returns their numbers in order. Pages that are named by their paths would soon be removed.
 async fn at_once(proxy: &Proxy, targets: &[String]) -> Vec<u64> {
-    let requests: Vec<_> = targets.iter().map(|target| invalidating(proxy, json!({"prefixes": [target]}))).collect();
+    let requests: Vec<_> = targets.iter().map(|target| invalidating(proxy, &json!({"prefixes": [target]}))).collect();
     let mut numbers = Vec::new();
     for request in requests {
         numbers.push(request.await.unwrap());

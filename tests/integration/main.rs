@@ -1,11 +1,21 @@
 //! The behaviour of everpage from the outside, one file for each, and the order of its own house.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
+mod answers;
 mod cache;
+mod cli;
 mod collapsing;
 mod durability;
 mod invalidation;
+mod protocol;
 mod races;
+mod safety;
+mod smuggling;
+mod streaming;
 mod support;
 mod tidy;
+mod timeouts;
+mod tls;
+mod tunnel;

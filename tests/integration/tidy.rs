@@ -9,7 +9,7 @@ use std::path::Path;
 const LAYERS: [&[&str]; 7] = [
     &["config", "metrics", "logging", "clock"],
     &["page", "policy"],
-    &["store"],
+    &["store", "store_contract"],
     &["invalidation"],
     &["proxy", "admin"],
     &["server"],
@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 7] = [
 /// Arrows within a row: who, whom, why.
 const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("policy", "page", "decisions are about pages, and speak of them in the types of page.rs"),
+    ("store", "store_contract", "a macro of store's: macros live at the crate's root"),
     ("logging", "config", "each component is built from its own section of the configuration"),
 ];
 

@@ -39,6 +39,13 @@ impl Ask {
         self
     }
 
+    /// Any bytes that a field may hold.
+    pub fn header_bytes(mut self, name: &str, value: &[u8]) -> Self {
+        let value = HeaderValue::from_bytes(value).unwrap();
+        self.request.headers_mut().append(name.parse::<HeaderName>().unwrap(), value);
+        self
+    }
+
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         *self.request.body_mut() = body.into();
         self
@@ -85,7 +92,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub async fn read(response: Response<Incoming>) -> Self {
+    pub async fn read<B>(response: Response<B>) -> Self
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
         let (parts, mut body) = response.into_parts();
         let mut answer =
             Answer { status: parts.status, headers: parts.headers, body: Bytes::new(), trailers: None, complete: true };

@@ -5,12 +5,18 @@
 #![expect(dead_code, reason = "each behaviour uses its part of the support")]
 
 mod client;
+mod inside;
+mod logs;
 mod origin;
 mod proxy;
+mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
+pub use inside::{EPOCH, Inside, Pieces, inside, pieces};
+pub use logs::{gather_warnings, warnings_with};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
-pub use proxy::{Proxy, files, proxy};
+pub use proxy::{Proxy, proxy, stored_files};
+pub use wire::{Door, Wire, canned};
 
 /// A name for the host that visitors ask for.
 pub const HOST: &str = "shop.example";

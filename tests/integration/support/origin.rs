@@ -59,7 +59,7 @@ impl Reply {
     /// A body that is sent piece by piece as the test feeds it; it ends when the feed is dropped, and breaks off where the feed says so.
     pub fn fed() -> (Self, Feed) {
         let (send, mut pieces) = mpsc::unbounded_channel();
-        let stream = futures_of(move |context| pieces.poll_recv(context));
+        let stream = stream_of(move |context| pieces.poll_recv(context));
         (Reply(Response::new(StreamBody::new(stream).boxed_unsync())), Feed(send))
     }
 }
@@ -93,7 +93,7 @@ impl Feed {
     }
 }
 
-fn futures_of<T>(
+pub(super) fn stream_of<T>(
     poll: impl FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<T>> + Send + Unpin + 'static,
 ) -> impl futures_core::Stream<Item = T> + Send + Unpin {
     struct Polled<F>(F);

@@ -15,8 +15,7 @@ use super::{Answer, Ask, Origin};
 
 /// Builds a proxy.
 pub fn proxy() -> Builder {
-    let mut config = Config::default();
-    config.listen = "127.0.0.1:0".parse().unwrap();
+    let mut config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
     Builder { config, folder: None }
 }
@@ -121,6 +120,23 @@ impl Proxy {
         Ask::new(self.admin, Method::GET, target).host("localhost").send().await
     }
 
+    /// Asks again until the fetch under way has ended: its page may be written to the store while further visitors read along.
+    pub async fn revisit(&self, target: &str) -> Answer {
+        self.revisit_with(|| self.ask(Method::GET, target)).await
+    }
+
+    /// As [`Proxy::revisit`], with any request.
+    pub async fn revisit_with(&self, ask: impl Fn() -> Ask) -> Answer {
+        for _ in 0..2000 {
+            let answer = ask().send().await;
+            if answer.outcome() != "collapsed" {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        panic!("the fetch does not end");
+    }
+
     /// Drains and stops; the folder can be given to another proxy.
     pub async fn stop(self) -> TempDir {
         // It may have ended by itself.
@@ -148,8 +164,7 @@ impl Proxy {
 
     /// The files of pages in the store.
     pub fn pages(&self) -> Vec<PathBuf> {
-        let all = files(&self.folder.path().join("data"));
-        all.into_iter().filter(|file| file.components().any(|part| part.as_os_str() == "pages")).collect()
+        stored_files(&self.folder)
     }
 
     /// Waits until so many files of pages are written: nobody waits for a write but the drain.
@@ -214,8 +229,13 @@ async fn released(lock: &Path) {
     panic!("{} is still locked", lock.display());
 }
 
+/// The files of stored objects in a folder that a proxy has or had, in no order.
+pub fn stored_files(folder: &TempDir) -> Vec<PathBuf> {
+    files(&folder.path().join("data/default/1/pages"))
+}
+
 /// All files below a folder.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
