@@ -7,6 +7,7 @@ mod answers;
 mod cache;
 mod cli;
 mod collapsing;
+mod durability;
 mod invalidation;
 mod protocol;
 mod races;

@@ -142,13 +142,29 @@ impl Proxy {
         // It may have ended by itself.
         let _ = self.stop.send(());
         self.task.await.unwrap().unwrap();
+        // What the server leaves running ends with the process; here the folder must be let go before.
+        for lock in ["data/lock", "data/default/journal/lock"] {
+            released(&self.folder.path().join(lock)).await;
+        }
         self.folder
+    }
+
+    /// Stops, and starts again with the same folder and otherwise default settings.
+    pub async fn restart(self, origin: &Origin) -> Proxy {
+        proxy().origin(origin).folder(self.stop().await).start().await
+    }
+
+    /// What a page says to a visitor who comes now is this, fetched for him; the next one finds it in the cache.
+    pub async fn assert_new(&self, target: &str, text: &str) {
+        let answer = self.get(target).await;
+        assert_eq!((answer.outcome(), answer.text()), ("miss", text), "{target}");
+        let answer = self.get(target).await;
+        assert_eq!((answer.outcome(), answer.text()), ("hit", text), "{target}");
     }
 
     /// The files of pages in the store.
     pub fn pages(&self) -> Vec<PathBuf> {
-        let all = files(&self.folder.path().join("data"));
-        all.into_iter().filter(|file| file.components().any(|part| part.as_os_str() == "pages")).collect()
+        stored_files(&self.folder)
     }
 
     /// Waits until so many files of pages are written: nobody waits for a write but the drain.
@@ -179,7 +195,11 @@ impl Proxy {
         for file in files(self.folder.path()) {
             let to = copy.path().join(file.strip_prefix(self.folder.path()).unwrap());
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-            std::fs::copy(&file, &to).unwrap();
+            match std::fs::copy(&file, &to) {
+                Ok(_) => {}
+                // Removed or renamed meanwhile: so it is with a crash.
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{}", file.display()),
+            }
         }
         copy
     }
@@ -198,13 +218,24 @@ impl Proxy {
     }
 }
 
+async fn released(lock: &Path) {
+    let Ok(file) = std::fs::File::open(lock) else { return };
+    for _ in 0..4000 {
+        if file.try_lock().is_ok() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    panic!("{} is still locked", lock.display());
+}
+
 /// The files of stored objects in a folder that a proxy has or had, in no order.
 pub fn stored_files(folder: &TempDir) -> Vec<PathBuf> {
     files(&folder.path().join("data/default/1/pages"))
 }
 
 /// All files below a folder.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();

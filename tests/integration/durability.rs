@@ -1,0 +1,157 @@
+//! What is on the disk: crashes, late writes, a journal that is lost, and one that cannot write.
+
+use std::fs::{self, File, OpenOptions};
+
+use serde_json::json;
+
+use crate::support::{Asked, Origin, Proxy, Reply, origin, proxy};
+
+const PAGE: &str = "/shop/ice/";
+
+/// An origin that numbers the renderings of every page, and the proxy before it.
+async fn counted() -> (Origin, Proxy) {
+    let counted = |asked: Asked| async move { Reply::new(format!("v{}", asked.number)) };
+    let origin = origin().otherwise(counted).start().await;
+    let proxy = proxy().origin(&origin).set(|config| config.purge_from = vec!["127.0.0.0/8".parse().unwrap()]);
+    let proxy = proxy.start().await;
+    (origin, proxy)
+}
+
+// --- a late writer ---
+
+/// A slow disk, a restored backup: v1's file turns up after all. Fails when `Handler::look_in_store` does not ask `Invalidations::judge`.
+#[tokio::test]
+async fn a_page_written_long_after_its_invalidation_is_not_served() {
+    let (origin, proxy) = counted().await;
+    assert_eq!(proxy.get(PAGE).await.text(), "v1");
+    proxy.written(1).await;
+    let file = proxy.pages().pop().unwrap();
+    let old = fs::read(&file).unwrap();
+    proxy.invalidate_path(PAGE).await;
+    assert_eq!(proxy.get(PAGE).await.text(), "v2");
+    let folder = proxy.stop().await;
+    assert_ne!(fs::read(&file).unwrap(), old);
+    fs::write(&file, old).unwrap();
+    let proxy = crate::support::proxy().origin(&origin).folder(folder).start().await;
+    proxy.assert_new(PAGE, "v3").await;
+}
+
+/// What kill -9 leaves at the moment of the answer. Fails when `commit` answers before `Journal::append` has written.
+#[tokio::test]
+async fn nothing_comes_back_after_a_crash_right_after_the_answer() {
+    let (origin, proxy) = counted().await;
+    proxy.get(PAGE).await;
+    proxy.written(1).await;
+    // By its prefix: a page that is named by its path is soon removed, and then nobody needs the journal.
+    proxy.invalidate(json!({"prefixes": [PAGE]})).await;
+    let left = crate::support::proxy().origin(&origin).folder(proxy.snapshot()).start().await;
+    left.assert_new(PAGE, "v2").await;
+}
+
+// --- a lost journal ---
+
+/// Stores v1, invalidates it, stores v2, lets `harm` the journal's folder, and looks what is served then.
+async fn assert_distrusted(harm: impl FnOnce(&std::path::Path)) {
+    let (origin, proxy) = counted().await;
+    proxy.get("/untouched").await;
+    proxy.get(PAGE).await;
+    proxy.written(2).await;
+    proxy.invalidate(json!({"prefixes": [PAGE]})).await;
+    proxy.invalidate_path("/another").await;
+    let folder = proxy.stop().await;
+    harm(&folder.path().join("data/default/journal"));
+    let proxy = crate::support::proxy().origin(&origin).folder(folder).start().await;
+    proxy.assert_new(PAGE, "v2").await;
+    // Nobody knows what the lost records named.
+    proxy.assert_new("/untouched", "v2").await;
+    let proxy = proxy.restart(&origin).await;
+    assert_eq!(proxy.get(PAGE).await.outcome(), "hit");
+}
+
+/// Fails when `Invalidations::judge` does not compare journals.
+#[tokio::test]
+async fn without_its_journal_no_page_is_trusted() {
+    assert_distrusted(|journal| fs::remove_dir_all(journal).unwrap()).await;
+}
+
+/// Fails when `Invalidations::judge` does not compare journals.
+#[tokio::test]
+async fn with_a_damaged_journal_no_page_is_trusted() {
+    assert_distrusted(|journal| {
+        let log = journal.join("log-00000000000000000001");
+        let mut bytes = fs::read(&log).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&log, bytes).unwrap();
+    })
+    .await;
+}
+
+/// Fails when `Invalidations::judge` does not compare journals.
+#[tokio::test]
+async fn with_a_journal_that_lost_its_name_no_page_is_trusted() {
+    assert_distrusted(|journal| fs::remove_file(journal.join("identity")).unwrap()).await;
+}
+
+// --- a journal that cannot write ---
+
+/// The journal's file becomes as large as the file system allows, so that nothing can be written to it, and a new one cannot be begun. Root cannot
+/// either. Returns what stands in the way of the new one.
+fn break_journal(proxy: &Proxy, newest: u64) -> std::path::PathBuf {
+    let folder = proxy.folder.path().join("data/default/journal");
+    let log = OpenOptions::new().write(true).open(folder.join("log-00000000000000000001")).unwrap();
+    fill_up(&log);
+    let obstacle = folder.join(format!("log-{:020}.new", newest + 1));
+    fs::create_dir(&obstacle).unwrap();
+    obstacle
+}
+
+/// Grows a file, without taking room, to the last byte that it may have.
+fn fill_up(file: &File) {
+    let (mut possible, mut impossible) = (file.metadata().unwrap().len(), 1 << 63);
+    while possible + 1 < impossible {
+        let middle = possible + (impossible - possible) / 2;
+        if file.set_len(middle).is_ok() { possible = middle } else { impossible = middle }
+    }
+    file.set_len(possible).unwrap();
+}
+
+/// Fails when `commit` applies or numbers what was not made durable.
+#[tokio::test]
+async fn an_invalidation_that_cannot_be_made_durable_claims_nothing_and_can_be_tried_again() {
+    let (origin, proxy) = counted().await;
+    assert_eq!(proxy.invalidate_path("/first").await["sequence"], 1);
+    proxy.get("/").await;
+    let obstacle = break_journal(&proxy, 1);
+    let body = json!({"paths": ["/"], "id": "order-7"});
+    for _ in 0..2 {
+        let answer = proxy.post_invalidate(body.clone()).await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+    }
+    let purge = proxy.purge("/").await;
+    assert_eq!(purge.status, 503);
+    assert_eq!(proxy.get("/").await.outcome(), "hit");
+    fs::remove_dir(obstacle).unwrap();
+    assert_eq!(proxy.invalidate(body).await["sequence"], 2);
+    assert_eq!(proxy.get("/").await.outcome(), "miss");
+    let proxy = proxy.restart(&origin).await;
+    let kept = proxy.get("/").await;
+    assert_eq!((kept.outcome(), kept.text()), ("hit", "v2"));
+    assert_eq!(proxy.invalidate_path("/").await["sequence"], 3);
+}
+
+/// A change through the proxy has happened, whatever the journal says. Fails when `invalidate_own_path` does not call `distrust`.
+#[tokio::test]
+async fn a_change_whose_invalidation_is_not_durable_is_still_seen_by_the_next_request() {
+    let (_origin, proxy) = counted().await;
+    proxy.invalidate_path("/first").await;
+    proxy.get("/").await;
+    proxy.get("/other").await;
+    let obstacle = break_journal(&proxy, 1);
+    assert_eq!(proxy.post("/").await.text(), "v2");
+    assert_eq!(proxy.get("/").await.text(), "v3");
+    assert_eq!(proxy.get("/other").await.outcome(), "hit");
+    fs::remove_dir(obstacle).unwrap();
+    proxy.invalidate_path("/unrelated").await;
+    proxy.get("/").await;
+    assert_eq!(proxy.get("/").await.outcome(), "hit");
+}
