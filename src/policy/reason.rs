@@ -51,8 +51,6 @@ pub enum Reason {
     Invalidated,
     /// All fills in flight hold `cache.max_fill_bytes` already.
     FillMemory,
-    /// The response switches protocols or is otherwise no page.
-    NoPage,
     /// The origin cannot be reached.
     OriginUnreachable,
     /// The origin did not answer in time.
@@ -65,7 +63,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers: for counters.
-    pub const ALL: [Reason; 29] = [
+    pub const ALL: [Reason; 28] = [
         Reason::Method,
         Reason::Ignored,
         Reason::Authorization,
@@ -90,7 +88,6 @@ impl Reason {
         Reason::TooManyTags,
         Reason::Invalidated,
         Reason::FillMemory,
-        Reason::NoPage,
         Reason::OriginUnreachable,
         Reason::OriginTimeout,
         Reason::OriginBroken,
@@ -125,7 +122,6 @@ impl Reason {
             Reason::TooManyTags => "too-many-tags",
             Reason::Invalidated => "invalidated",
             Reason::FillMemory => "fill-memory",
-            Reason::NoPage => "no-page",
             Reason::OriginUnreachable => "origin-unreachable",
             Reason::OriginTimeout => "origin-timeout",
             Reason::OriginBroken => "origin-broken",

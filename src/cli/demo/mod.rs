@@ -28,7 +28,7 @@ use crate::logging;
 use crate::server::Server;
 
 /// What an uncached page takes: long enough to be felt.
-const RENDER_TIME: Duration = Duration::from_millis(500);
+const RENDER_TIME: Duration = Duration::from_millis(300);
 
 /// A small ice-cream shop with everpage before it: the whole idea in one command
 #[derive(Debug, Args)]

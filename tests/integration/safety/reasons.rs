@@ -15,8 +15,6 @@ enum Met {
     Here(Case),
     /// In this test of this file.
     Test(&'static str),
-    /// Nowhere, and why.
-    Never(&'static str),
 }
 
 /// A request, an answer of the origin and a setting: the answer of the proxy names the reason, and nothing is kept.
@@ -61,7 +59,6 @@ fn met(reason: Reason) -> Met {
         Reason::TooManyTags => answered("200 OK", "Content-Length: 1\r\nCache-Groups: no-string\r\n"),
         Reason::Invalidated => Met::Test("what_was_invalidated_while_it_was_rendered_is_counted_and_not_kept"),
         Reason::FillMemory => Met::Test("what_shows_only_with_the_body_is_counted_and_not_kept"),
-        Reason::NoPage => Met::Never("nothing gives it: a 101 on a fill is refused for its status"),
         Reason::OriginUnreachable => Met::Test("an_origin_that_fails_is_named"),
         Reason::OriginTimeout => Met::Test("an_origin_that_fails_is_named"),
         Reason::OriginBroken => Met::Test("an_origin_that_fails_is_named"),
@@ -91,7 +88,6 @@ async fn each_reason_is_named_in_cache_status_and_keeps_nothing() {
         match met(reason) {
             Met::Here(case) => assert_named(reason, case).await,
             Met::Test(name) => assert!(include_str!("reasons.rs").contains(&format!("fn {name}(")), "{name}"),
-            Met::Never(why) => assert!(!why.is_empty()),
         }
     }
 }
