@@ -190,6 +190,17 @@ async fn after_a_soft_invalidation_the_old_page_may_be_served_until_the_new_one_
     assert_eq!((after.outcome(), after.text()), ("miss", "v3"));
 }
 
+/// Fails when `Handler::look_in_store` is content with a page that is not invalid: nobody would fetch a newer one.
+#[tokio::test]
+async fn a_page_that_only_the_store_has_is_not_served_after_a_soft_invalidation() {
+    let (origin, proxy) = shop().await;
+    proxy.get("/").await;
+    proxy.written(1).await;
+    proxy.invalidate(json!({"paths": ["/"], "soft": true})).await;
+    let proxy = proxy.restart(&origin).await;
+    proxy.assert_new("/", "v2").await;
+}
+
 // --- through the proxy ---
 
 /// Fails when `Handler::send_and_invalidate` does not wait for the invalidation.
