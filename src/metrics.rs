@@ -63,7 +63,7 @@ pub struct Metrics {
 /// What is read off live objects when somebody asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// One of [`GAUGES`].
+    /// One of `GAUGES`.
     pub name: &'static str,
     /// Its value now.
     pub value: i64,

@@ -3,10 +3,12 @@
 //! Everything that must be right is tried in [`Server::bind`]: whoever gets a server can run it.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use http_body_util::BodyExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -46,6 +48,9 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
+/// How long an answer of the admin API may take when everything else has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A server that listens, but does not answer yet.
 pub struct Server {
     config: Arc<Config>,
@@ -55,6 +60,8 @@ pub struct Server {
     handler: Arc<Handler>,
     connections: Arc<Semaphore>,
     draining: CancellationToken,
+    chores: TaskTracker,
+    closed: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Server {
@@ -90,7 +97,8 @@ impl Server {
         ));
         let connections = Arc::new(Semaphore::new(config.limits.connections));
         let draining = CancellationToken::new();
-        let is_draining = draining.clone();
+        let chores = TaskTracker::new();
+        let closed = Box::pin(invalidations.closed());
         let admin_router = admin::router(admin::Parties {
             config: Arc::clone(&config),
             rules,
@@ -100,10 +108,11 @@ impl Server {
             metrics,
             clock,
             readings: readings(&config, &handler, &connections),
-            draining: Arc::new(move || is_draining.is_cancelled()),
+            draining: draining.clone(),
+            tasks: chores.clone(),
             refetch: refetch(&handler),
         });
-        Ok(Server { config, public, admin, admin_router, handler, connections, draining })
+        Ok(Server { config, public, admin, admin_router, handler, connections, draining, chores, closed })
     }
 
     /// Where visitors are answered.
@@ -123,7 +132,7 @@ impl Server {
     }
 
     /// Answers until `shutdown`, then drains: `/readyz` says 503 at once, no new connections, what is under way ends, pages are written,
-    /// all within `limits.drain_timeout`.
+    /// all within `limits.drain_timeout`. When it returns, another server may open the folder.
     ///
     /// # Errors
     /// The admin listener failed.
@@ -141,10 +150,12 @@ impl Server {
         tracing::info!("draining");
         self.draining.cancel();
         visitors.close();
+        self.chores.close();
         let deadline = Instant::now() + self.config.limits.drain_timeout;
         let drained = timeout_at(deadline, async {
             visitors.wait().await;
             self.handler.drain().await;
+            self.chores.wait().await;
         });
         if drained.await.is_err() {
             tracing::warn!(
@@ -153,11 +164,15 @@ impl Server {
             );
         }
         admin_ends.cancel();
-        match timeout_at(Instant::now() + Duration::from_secs(1), admin).await {
+        drop(self.handler);
+        let result = match timeout_at(Instant::now() + LAST_WORDS, admin).await {
             Ok(ended) => ended.context("the admin listener crashed")?.context("the admin listener failed"),
             // Somebody holds a connection open: it ends with the process.
             Err(_) => Ok(()),
-        }
+        };
+        // What was cut off ends with the process too.
+        let _ = timeout_at(Instant::now() + LAST_WORDS, self.closed).await;
+        result
     }
 }
 
@@ -228,18 +243,17 @@ fn readings(
     })
 }
 
-/// A request from this machine to itself, without the network between.
+/// A request from inside, without the network between; it is done when the page has been fetched.
 fn refetch(handler: &Arc<Handler>) -> admin::Refetch {
     let handler = Arc::clone(handler);
     Arc::new(move |request| {
         let handler = Arc::clone(&handler);
         Box::pin(async move {
-            let visitor = Visitor::at(std::net::Ipv4Addr::LOCALHOST.into());
             let body = http_body_util::Empty::<bytes::Bytes>::new();
-            let response = handler.handle(request.map(|()| body), &visitor).await;
+            let response = handler.handle(request.map(|()| body), &Visitor::inside()).await;
             let status = response.status();
-            // The flight goes on without its reader.
-            drop(response);
+            let mut body = response.into_body();
+            while let Some(Ok(_)) = body.frame().await {}
             status
         })
     })

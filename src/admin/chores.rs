@@ -39,14 +39,14 @@ struct Chore {
 }
 
 impl Chores {
-    /// Starts the tasks; they end with the last of these.
+    /// Starts the tasks; they end when the server drains, whatever is left to do.
     pub(super) fn start(parties: &Parties) -> Self {
         let (chores, waiting) = mpsc::channel(WAITING_MAX);
         let (pages, to_fetch) = mpsc::channel(REFETCHES_MAX);
-        tokio::spawn(work(parties.clone(), waiting, pages));
+        parties.spawn(work(parties.clone(), waiting, pages));
         let to_fetch = Arc::new(Mutex::new(to_fetch));
         for _ in 0..FETCHERS {
-            tokio::spawn(refetch(parties.clone(), Arc::clone(&to_fetch)));
+            parties.spawn(refetch(parties.clone(), Arc::clone(&to_fetch)));
         }
         Chores(chores)
     }
@@ -118,9 +118,6 @@ async fn refetch(parties: Parties, queue: Arc<Mutex<mpsc::Receiver<Request<()>>>
     loop {
         let next = queue.lock().await.recv().await;
         let Some(request) = next else { return };
-        if (parties.draining)() {
-            continue;
-        }
         let uri = request.uri().clone();
         let status = (parties.refetch)(request).await;
         tracing::debug!(%uri, status = status.as_u16(), "fetched anew");

@@ -33,7 +33,7 @@ pub(super) struct Ready {
 /// Once the journal has been read, which it is before anybody can ask, while the store works, until the server drains.
 pub(super) async fn ready(State(control): State<Arc<Control>>) -> Result<Json<Ready>, Failure> {
     let no = |error, detail: &str| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error, detail);
-    if (control.parties.draining)() {
+    if control.parties.draining.is_cancelled() {
         return Err(no("draining", "the server is going down"));
     }
     match timeout(STORE_PATIENCE, control.parties.store.check()).await {

@@ -30,7 +30,7 @@ fn readings(parties: &Parties) -> Vec<Reading> {
         ("store_limit_bytes", store.limit_bytes.unwrap_or(0)),
         ("journal_sequence", parties.invalidations.applied().0),
         ("journal_names", parties.invalidations.names() as u64),
-        ("draining", u64::from((parties.draining)())),
+        ("draining", u64::from(parties.draining.is_cancelled())),
     ];
     readings.extend(own.map(|(name, value)| Reading { name, value: i64::try_from(value).unwrap_or(i64::MAX) }));
     readings

@@ -32,6 +32,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -77,10 +79,19 @@ pub struct Parties {
     pub clock: Clock,
     /// Gauges of the data plane, read when asked.
     pub readings: Arc<dyn Fn() -> Vec<Reading> + Send + Sync>,
-    /// True from the first SIGTERM on.
-    pub draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Cancelled from the first SIGTERM on.
+    pub draining: CancellationToken,
+    /// The admin API's own tasks; they end when the server drains.
+    pub tasks: TaskTracker,
     /// Fetches a page anew.
     pub refetch: Refetch,
+}
+
+impl Parties {
+    /// Runs a task of the admin API's own until it ends or the server drains.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.draining.clone().run_until_cancelled_owned(task));
+    }
 }
 
 /// What every handler gets.

@@ -69,7 +69,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         version: env!("CARGO_PKG_VERSION"),
         started_at: control.started.to_rfc3339(),
         uptime_seconds: parties.clock.now().seconds_since(control.started),
-        draining: (parties.draining)(),
+        draining: parties.draining.is_cancelled(),
         journal: JournalStatus {
             id: invalidations.journal_id().clone(),
             sequence: invalidations.applied(),

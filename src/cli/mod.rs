@@ -1,7 +1,7 @@
 //! What do people and scripts type? One command each.
 //!
 //! Results go to standard output, in words or with `--json` for programs; mistakes and the log go to standard error.
-//! Exit codes: 0, [`failure::USAGE`] for wrong usage or configuration, 1 for everything else that failed.
+//! Exit codes: 0, 64 for wrong usage or configuration, 1 for everything else that failed.
 
 mod access;
 mod check;

@@ -7,8 +7,8 @@
 //!
 //! # How it is kept
 //!
-//! Invalidations form one totally ordered [journal](journal): records 1, 2, 3, ... A page carries `as_of`: the newest record that had been
-//! applied when its fetch from the origin *began*. The [index](index) knows, for each path, prefix and tag, the newest record that named it.
+//! Invalidations form one totally ordered [journal]: records 1, 2, 3, ... A page carries `as_of`: the newest record that had been
+//! applied when its fetch from the origin *began*. The [index] knows, for each path, prefix and tag, the newest record that named it.
 //!
 //! > A page is valid if and only if no record newer than its `as_of` matches it.
 //!
@@ -43,6 +43,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use self::commit::{Waiting, commit};
 use self::index::{Index, Newest, Subject};
@@ -84,6 +85,7 @@ pub enum NotDurable {
 pub struct Invalidations {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Waiting>,
+    writer: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -105,8 +107,10 @@ impl Invalidations {
         let shared = Shared::recover(journal, recovered);
         let shared = Arc::new(shared);
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(commit(Arc::clone(&shared), waiting));
-        Invalidations { shared, queue }
+        let writer = TaskTracker::new();
+        writer.spawn(commit(Arc::clone(&shared), waiting));
+        writer.close();
+        Invalidations { shared, queue, writer }
     }
 
     /// Makes the record durable, applies it, and returns its sequence; a record whose id is known takes no new one.
@@ -179,6 +183,12 @@ impl Invalidations {
     #[must_use]
     pub fn journal_id(&self) -> &JournalId {
         &self.shared.journal_id
+    }
+
+    /// Resolves once all of this is dropped and the journal is closed: then its folder can be opened again.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let writer = self.writer.clone();
+        async move { writer.wait().await }
     }
 
     /// The newest records, newest first.

@@ -103,6 +103,7 @@ fn announced_bytes(response: &HeaderMap) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::config;
@@ -173,5 +174,70 @@ mod tests {
         assert_eq!(judge(Method::GET, None, 1), Ok(()));
         assert_eq!(judge(Method::HEAD, Some(5), 0), Ok(()));
         assert_eq!(judge_body(&Method::GET, StatusCode::NO_CONTENT, None, 0), Ok(()));
+    }
+
+    fn arbitrary_response() -> impl Strategy<Value = (u16, HeaderMap)> {
+        let name = prop::sample::select(vec![
+            "set-cookie",
+            "Set-Cookie",
+            "cache-control",
+            "cdn-cache-control",
+            "everpage-cache-control",
+            "vary",
+            "content-range",
+            "content-length",
+            "content-encoding",
+            "age",
+            "date",
+            "expires",
+            "last-modified",
+            "cache-tag",
+            "surrogate-key",
+            "cache-groups",
+            "x-other",
+        ]);
+        let words = "(no-store|private|no-cache|max-age=[0-9]{1,12}|s-maxage|[*]|cookie|accept|gzip|[0-9]{1,22}|\"[a-z,\\\\]{0,4}\"?|[ ,;=]){0,6}";
+        let octets = prop::collection::vec(prop_oneof![Just(b'\t'), 32u8..127, 128u8..=255], 0..20);
+        let value = prop_oneof![3 => words.prop_map(String::into_bytes), 1 => octets];
+        let line = (name, value)
+            .prop_map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(&value).unwrap()));
+        let status = prop_oneof![4 => Just(200u16), 1 => 100u16..1000];
+        // One by one: collecting would keep the last line of a field only.
+        let gather = |lines: Vec<(HeaderName, HeaderValue)>| {
+            let mut headers = HeaderMap::new();
+            lines.into_iter().for_each(|(name, value)| _ = headers.append(name, value));
+            headers
+        };
+        (status, prop::collection::vec(line, 0..6).prop_map(gather))
+    }
+
+    /// Whether the word stands alone between two commas.
+    fn says(line: &HeaderValue, word: &[u8]) -> bool {
+        line.as_bytes().split(|byte| *byte == b',').any(|item| item.trim_ascii() == word)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_admitted_is_for_everybody((status, headers) in arbitrary_response(), forever: bool, head: bool) {
+            let lifetime = if forever { Lifetime::Forever } else { Lifetime::Origin };
+            let cache = config::Cache { lifetime, max_body: 1000, ..config::Cache::default() };
+            let method = if head { Method::HEAD } else { Method::GET };
+            let status = StatusCode::from_u16(status).unwrap();
+            if let Ok(admitted) = judge_head(&Rules::new(&cache).unwrap(), &method, status, &headers, NOW) {
+                prop_assert_eq!(status, StatusCode::OK);
+                prop_assert!(!headers.contains_key("set-cookie") && !headers.contains_key("content-range"));
+                prop_assert!(!headers.get_all("vary").iter().any(|line| says(line, b"*")));
+                prop_assert!(head || admitted.announced_bytes.is_none_or(|bytes| bytes <= 1000));
+                prop_assert_eq!(admitted.fresh_seconds.is_none(), forever);
+                prop_assert_ne!(admitted.fresh_seconds, Some(0));
+                // Where nobody speaks to this cache alone, each word of Cache-Control counts.
+                if !headers.contains_key("cdn-cache-control") && !headers.contains_key("everpage-cache-control") {
+                    for line in headers.get_all("cache-control") {
+                        let refuses = [&b"no-store"[..], b"private", b"no-cache"].iter().any(|word| says(line, word));
+                        prop_assert!(line.as_bytes().contains(&b'"') || !refuses);
+                    }
+                }
+            }
+        }
     }
 }

@@ -249,6 +249,8 @@ fn tell(headers: &mut HeaderMap, told: &Told<'_>, forwarded_for: Option<&HeaderV
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
@@ -308,5 +310,43 @@ mod tests {
     #[test]
     fn a_loop_shows_in_via() {
         assert_eq!(passes_through_everpage(&headers(&[("via", "1.1 everpage, 1.1 nginx")])), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_says_more_to_the_origin_than_the_key_knows(
+            lines in prop::collection::vec(
+                (
+                    "(x-forwarded-[a-z]{1,8}|x-original-[a-z]{1,4}|cookie|range|if-[a-z]{1,6}|te|connection|host|accept|x-[a-z]{1,3})",
+                    "(evil|x-[a-z]{1,3}|accept|,| |gzip){1,5}",
+                ),
+                0..10,
+            ),
+            strict: bool,
+        ) {
+            let mut request = HeaderMap::new();
+            for (name, value) in &lines {
+                request.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+            }
+            let keyed = [HeaderName::from_static("x-a")];
+            let fill = for_fill(&request, &NOBODY, strict.then_some(&keyed[..]));
+            let own = ["accept-encoding", "forwarded", "via", "x-forwarded-host", "x-forwarded-proto"];
+            for name in fill.keys() {
+                let is_own = own.contains(&name.as_str());
+                prop_assert!(is_own || (reaches_origin_on_fill(name) && !is_listed_in_connection(&request, name)));
+                prop_assert!(is_own || !strict || name == "x-a" || ALWAYS_FORWARDED.contains(name));
+                if is_own {
+                    prop_assert!(fill.get_all(name).iter().eq(for_fill(&HeaderMap::new(), &NOBODY, None).get_all(name)) || name == ACCEPT_ENCODING);
+                }
+            }
+        }
+
+        #[test]
+        fn any_accept_encoding_falls_into_a_class(value in "(gzip|br|[*]|x-gzip|;|q=|[0-9.]{0,4}|,| |nan|-){0,10}") {
+            let class = accepted_codings(&headers(&[("accept-encoding", &value)]));
+            prop_assert!(["br, gzip", "br", "gzip", "identity"].contains(&class));
+            prop_assert!(value.contains(['*']) || !class.contains("br") || value.contains("br"));
+            prop_assert!(value.contains(['*']) || !class.contains("gzip") || value.contains("gzip"));
+        }
     }
 }

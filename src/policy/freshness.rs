@@ -41,6 +41,7 @@ fn seconds(response: &HeaderMap, name: &http::HeaderName) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::policy::cache_control;
@@ -78,5 +79,30 @@ mod tests {
         assert_eq!(fresh(&[("last-modified", "Sun, 06 Nov 1904 08:32:57 GMT")]), 0);
         assert_eq!(fresh(&[("last-modified", "Mon, 06 Nov 1972 08:32:57 GMT")]), HEURISTIC_MAX_SECONDS);
         assert_eq!(fresh(&[]), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_response_is_fresh_for_longer_than_its_lifetime_and_age_allow(
+            max_age in prop::option::of(0..=cache_control::MAX_SECONDS),
+            age in "([0-9]{0,22}|-1| 5 |x)",
+            dates in prop::array::uniform3(prop_oneof![
+                3 => (0u64..5_000_000_000).prop_map(|at| httpdate::fmt_http_date(UnixMillis(at * 1000).to_system_time())),
+                1 => "(0|-1|Sun|[ -~]{0,30})",
+            ]),
+            now in 0u64..5_000_000_000_000,
+            targeted: bool,
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [AGE, DATE, EXPIRES, LAST_MODIFIED].into_iter().zip([&age].into_iter().chain(&dates)) {
+                headers.insert(name, HeaderValue::from_str(value).unwrap());
+            }
+            let directives = Directives { max_age, ..Directives::default() };
+            let (now, age) = (UnixMillis(now), age.trim().parse::<u64>().unwrap_or(0));
+            let fresh = fresh_seconds(&directives, targeted, &headers, now);
+            prop_assert!(age_seconds(&headers, now) >= age);
+            prop_assert!(max_age.is_none_or(|lifetime| fresh <= lifetime.saturating_sub(age)));
+            prop_assert!(max_age.is_some() || !targeted || fresh <= HEURISTIC_MAX_SECONDS);
+        }
     }
 }

@@ -110,7 +110,7 @@ pub fn ancestors(identity: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// for), percent-decoded once as servers do, each with dot segments resolved and doubled slashes collapsed, and with `/` for
 /// backslashes, which some servers take for slashes. Decoded bytes that are not UTF-8 become U+FFFD.
 ///
-/// A plain path has one form and nothing is allocated; any other has at most 18.
+/// A plain path has one form and nothing is allocated; any other has at most 22.
 pub fn any_form(raw: &str, mut matches: impl FnMut(&str) -> bool) -> bool {
     if matches(raw) {
         return true;
@@ -288,11 +288,12 @@ fn any_decoded_form(spelled: &str, matches: &mut impl FnMut(&str) -> bool) -> bo
 /// Servers differ in what they do first: `/x//../admin/` is `/x/admin/` to one and `/admin/` to another.
 fn any_resolved_form(decoded: &[u8], matches: &mut impl FnMut(&str) -> bool) -> bool {
     let mut matches = |path: &[u8]| matches(&String::from_utf8_lossy(path));
-    let resolved = without_dot_segments(decoded);
+    let (resolved, merged) = (without_dot_segments(decoded), without_doubled_slashes(decoded));
     matches(decoded)
+        || matches(&merged)
         || matches(&resolved)
         || matches(&without_doubled_slashes(&resolved))
-        || matches(&without_dot_segments(&without_doubled_slashes(decoded)))
+        || matches(&without_dot_segments(&merged))
 }
 
 #[cfg(test)]

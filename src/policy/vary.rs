@@ -53,6 +53,7 @@ pub fn values(names: &[HeaderName], request: &HeaderMap) -> Vec<(HeaderName, Str
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -86,5 +87,30 @@ mod tests {
     fn an_encoded_response_varies_by_accept_encoding() {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
         assert_eq!(super::fields(&headers).unwrap(), ["accept-encoding"]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_selects_is_sorted_and_reaches_the_origin(
+            lines in prop::collection::vec("([A-Za-z-]{1,12}|Cookie|[*]|x-forwarded-for|[ ,;\u{e9}]){0,6}", 0..4),
+            encoded: bool,
+        ) {
+            let mut headers = HeaderMap::new();
+            for line in &lines {
+                headers.append(VARY, HeaderValue::from_str(line).unwrap());
+            }
+            if encoded {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            match super::fields(&headers) {
+                Ok(names) => {
+                    prop_assert!(names.iter().all(fields::reaches_origin_on_fill));
+                    prop_assert!(names.is_sorted_by(|a, b| a.as_str() < b.as_str()));
+                    prop_assert!(!encoded || names.contains(&ACCEPT_ENCODING));
+                    prop_assert!(!lines.iter().flat_map(|line| line.split(',')).any(|item| item.trim() == "*"));
+                }
+                Err(reason) => prop_assert_eq!(reason, Reason::VaryStar),
+            }
+        }
     }
 }

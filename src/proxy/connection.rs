@@ -24,7 +24,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let guard = Guard::new(stream, limits.idle_timeout);
-    let visitor = Visitor { address, last_request: guard.last_request(), interim: guard.interim() };
+    let visitor = Visitor { last_request: guard.last_request(), interim: guard.interim(), ..Visitor::at(address) };
     let service = service_fn(move |request| {
         let (handler, visitor) = (Arc::clone(&handler), visitor.clone());
         async move { Ok::<_, Infallible>(visitor.interim.until(handler.handle(request, &visitor)).await) }

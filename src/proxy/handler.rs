@@ -215,11 +215,11 @@ impl Handler {
                 tracing::debug!(method = %target.method, path = &*target.path, key = %target.key, "found in memory");
                 (Outcome::Hit, self.hit(visit, &page, "memory"))
             }
-            Found::Soft(page, place) => {
+            Found::Soft(page, place) if !visit.is_inside => {
                 self.renew(visit, &target, place);
                 (Outcome::SoftHit, self.hit(visit, &page, "soft"))
             }
-            Found::Nothing(place) => {
+            Found::Soft(_, place) | Found::Nothing(place) => {
                 tracing::debug!(method = %target.method, path = &*target.path, key = %place.key, "not in memory");
                 self.miss(visit, &target, place).await
             }

@@ -128,6 +128,11 @@ impl Handler {
         }
         if parts.headers.get_all(TE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
             headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        if parts.version < Version::HTTP_11 {
+            // RFC 9110, section 10.1.1: such a visitor could not be told to continue.
+            headers.remove(EXPECT);
         }
         if let Some(protocol) = parts.headers.get(UPGRADE) {
             headers.insert(UPGRADE, protocol.clone());

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, StatusCode, Version};
 use ipnet::IpNet;
 
@@ -26,13 +27,21 @@ pub struct Visitor {
     pub last_request: Arc<AtomicBool>,
     /// Where interim answers of the origin go.
     pub interim: Arc<Interim>,
+    /// Not a visitor but everpage itself, which fetches a page anew: the scheme of its URLs counts, and a page that was softly invalidated will not do.
+    pub is_inside: bool,
 }
 
 impl Visitor {
     /// A visitor at this address.
     #[must_use]
     pub fn at(address: IpAddr) -> Self {
-        Visitor { address, last_request: Arc::default(), interim: Arc::default() }
+        Visitor { address, last_request: Arc::default(), interim: Arc::default(), is_inside: false }
+    }
+
+    /// everpage itself.
+    #[must_use]
+    pub fn inside() -> Self {
+        Visitor { is_inside: true, ..Visitor::at(std::net::Ipv4Addr::LOCALHOST.into()) }
     }
 
     pub(super) fn must_close(&self) -> bool {
@@ -63,6 +72,8 @@ pub(super) struct Visit<'a> {
     pub trusted: bool,
     /// Where interim answers go; `None` where the visitor does not understand them.
     pub interim: Option<&'a Arc<Interim>>,
+    /// As in [`Visitor`].
+    pub is_inside: bool,
 }
 
 /// A request that was not.
@@ -156,15 +167,30 @@ impl Front {
         if !(parts.uri.path().starts_with('/') || is_asterisk) {
             return Err(Refusal::BadTarget);
         }
+        if parts.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+            return Err(Refusal::BadTarget);
+        }
         self.check_length(&parts.headers)?;
         let trusted = !self.trusted.is_empty() && contains(&self.trusted, visitor.address);
-        let https = trusted && last_item(&parts.headers, "x-forwarded-proto").is_some_and(|proto| proto == "https");
+        let https = if visitor.is_inside {
+            parts.uri.scheme_str() == Some("https")
+        } else {
+            trusted && last_item(&parts.headers, "x-forwarded-proto").is_some_and(|proto| proto == "https")
+        };
         let host = self.host(parts)?;
         if !self.hosts.is_empty() && !self.hosts.iter().any(|served| served == without_port(&host)) {
             return Err(Refusal::ForeignHost);
         }
         let interim = (parts.version >= Version::HTTP_11).then_some(&visitor.interim);
-        Ok(Visit { parts, host, https, address: visitor.address.to_canonical(), trusted, interim })
+        Ok(Visit {
+            parts,
+            host,
+            https,
+            address: visitor.address.to_canonical(),
+            trusted,
+            interim,
+            is_inside: visitor.is_inside,
+        })
     }
 
     /// Whether PURGE is more than an ordinary method here.

@@ -14,7 +14,7 @@
 //! | live bytes over capacity, mixed sizes | 1.06 | 1.6 to 3.2 | 1.07 |
 //!
 //! Its weakness is that admission ignores size: bodies of 60 MiB that are asked for once push the small pages out (hit ratio 0.684 to 0.418). So
-//! a large body is let in only when it is asked for a second time within [`LARGE_SEEN_MAX`] large ones, which restores 0.684.
+//! a large body is let in only when it is asked for a second time within `LARGE_SEEN_MAX` large ones, which restores 0.684.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;

@@ -169,6 +169,38 @@ test("the dashboard loads without a complaint of the browser", async () => {
   await board.close();
 });
 
+test("the dashboard explains, and invalidates after a dry run", async () => {
+  const before = await visit("/flavors/vanilla/");
+  const board = await browser.newPage();
+  const complaints = [];
+  board.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  board.on("pageerror", (error) => complaints.push(String(error)));
+  await board.goto(dashboard);
+
+  await board.getByLabel("URL or path").fill("/edit/vanilla/");
+  await board.getByRole("button", { name: "What happens to it?" }).click();
+  await board.locator("#explain-result").getByText("bypass: ignored").waitFor();
+
+  const invalidate = board.locator("#do-it");
+  assert.equal(await invalidate.isDisabled(), true);
+  await board.getByLabel("Paths or URLs, one per line").fill("/flavors/vanilla/");
+  await board.getByRole("button", { name: "Dry run" }).click();
+  await board.locator("#do-it:enabled").waitFor();
+  assert.deepEqual(await visit("/flavors/vanilla/"), { render: before.render, from: "cache" });
+  await invalidate.click();
+  await board.locator("#latest li").filter({ hasText: "#3" }).waitFor();
+  assert.ok((await visit("/flavors/vanilla/")).render > before.render);
+
+  await board.screenshot({ path: path.join(SCREENSHOTS, "dashboard-used.png"), fullPage: true });
+  await board.setViewportSize({ width: 360, height: 740 });
+  const overflow = await board.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(overflow <= 0, "it does not scroll sideways on a telephone");
+  await board.emulateMedia({ colorScheme: "dark" });
+  await board.screenshot({ path: path.join(SCREENSHOTS, "dashboard-telephone.png"), fullPage: true });
+  assert.deepEqual(complaints, []);
+  await board.close();
+});
+
 test("the demo ends on SIGTERM", async () => {
   await browser.close();
   const ended = once(demo, "exit");

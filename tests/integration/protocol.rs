@@ -45,6 +45,18 @@ async fn an_http_1_0_visitor_need_not_name_the_host() {
 }
 
 #[tokio::test]
+async fn an_http_1_0_visitor_is_never_told_to_continue() {
+    let app = Door::open().await;
+    let proxy = proxy().origin_at(&app.url()).start().await;
+    let request = "PUT / HTTP/1.0\r\nHost: shop.example\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody";
+    let mut visitor = Wire::asking(proxy.address, request).await;
+    let mut origin = app.enter().await;
+    assert!(!origin.until("\r\n\r\nbody").await.contains("expect"));
+    origin.send(ONCE).await;
+    assert!(visitor.rest().await.starts_with("HTTP/1.0 200 OK\r\n"));
+}
+
+#[tokio::test]
 async fn an_http_1_0_origin_is_no_reason_to_speak_http_1_0() {
     let app = canned("HTTP/1.0 200 OK\r\n\r\nabc").await;
     let proxy = proxy().origin_at(&app).start().await;
@@ -87,11 +99,12 @@ async fn head_passes_with_the_length_that_a_get_would_have() {
 async fn options_and_trace_count_their_hops_down_and_end_here_at_zero() {
     let origin = origin().otherwise(|_| async { Reply::new("from the origin") }).start().await;
     let proxy = proxy().origin(&origin).start().await;
-    for method in [Method::OPTIONS, Method::TRACE] {
+    for (method, status) in [(Method::OPTIONS, 200), (Method::TRACE, 405)] {
         let answer = proxy.ask(method.clone(), "/").header("max-forwards", "5").send().await;
         assert_eq!((answer.text(), origin.last().header("max-forwards")), ("from the origin", Some("4")));
         let answer = proxy.ask(method.clone(), "/").header("max-forwards", "0").send().await;
-        assert_eq!((answer.status.as_u16(), answer.text(), answer.detail()), (200, "", Some("method")));
+        assert_eq!((answer.status.as_u16(), answer.text(), answer.detail()), (status, "", Some("method")));
+        assert!(answer.header("allow").is_some_and(|methods| !methods.contains("TRACE")));
         proxy.ask(method, "/").send().await;
         assert_eq!(origin.last().header("max-forwards"), None);
     }
@@ -122,6 +135,7 @@ async fn connect_is_refused() {
         Wire::asking(proxy.address, &format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
     let head = visitor.head().await;
     assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n") && head.contains("detail=connect"), "{head}");
+    assert!(head.contains("allow: GET, "), "{head}");
     assert!(app.is_silent().await);
 }
 
@@ -149,6 +163,8 @@ async fn what_is_for_one_hop_goes_no_further() {
         assert_eq!(answer.header("x-kept"), Some("1"));
     }
     assert_eq!(proxy.get("/kept").await.outcome(), "hit");
+    proxy.ask(Method::GET, "/admin/passed").header("te", "trailers").send().await;
+    assert_eq!((origin.last().header("te"), origin.last().header("connection")), (Some("trailers"), Some("te")));
 }
 
 const SAID: [(&str, &str); 6] = [

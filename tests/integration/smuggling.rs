@@ -55,6 +55,8 @@ const BAD_HEADS: &[(&str, &str)] = &[
     ("no version", "GET /\r\n\r\n"),
     ("a version to come", "GET / HTTP/2.0\r\n\r\n"),
     ("a target without a slash", "GET admin HTTP/1.1\r\n\r\n"),
+    ("a user in the target", "GET http://somebody@shop.example/ HTTP/1.1\r\n\r\n"),
+    ("a target of another scheme", "GET ftp://shop.example/ HTTP/1.1\r\n\r\n"),
     ("another protocol's preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 ];
 
@@ -127,9 +129,9 @@ const BAD_CHUNKS: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn a_broken_chunk_breaks_the_request_off_and_nothing_behind_it_is_read() {
+    let app = Door::open().await;
+    let proxy = proxy().origin_at(&app.url()).start().await;
     for (what, chunks) in BAD_CHUNKS {
-        let app = Door::open().await;
-        let proxy = proxy().origin_at(&app.url()).start().await;
         let request =
             format!("POST / HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}{SECOND}");
         let seen = async {
@@ -138,11 +140,13 @@ async fn a_broken_chunk_breaks_the_request_off_and_nothing_behind_it_is_read() {
         };
         let mut visitor = Wire::asking(proxy.address, &request).await;
         let (answer, seen) = tokio::join!(visitor.rest(), seen);
+        // A request of its own would be the next to enter.
+        assert!(seen.is_empty() || seen.starts_with("POST / "), "{what}: {seen}");
         assert!(!seen.contains("smuggled") && !seen.ends_with("0\r\n\r\n"), "{what}: {seen}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: {answer}");
         assert!(answer.starts_with("HTTP/1.1 4"), "{what}: {answer}");
-        assert!(app.is_silent().await, "{what}");
     }
+    assert!(app.is_silent().await);
 }
 
 #[tokio::test]
@@ -244,8 +248,7 @@ async fn a_flood_of_interim_responses_ends_with_the_time_for_the_first_byte() {
     let flood = async {
         let mut origin = app.enter().await;
         origin.head().await;
-        let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100);
-        while origin.still_open(interim.as_bytes()).await {}
+        origin.flood("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100)).await;
     };
     let (answer, ()) = tokio::join!(proxy.get("/"), flood);
     assert_eq!((answer.status.as_u16(), answer.detail()), (504, Some("origin-timeout")));
@@ -260,7 +263,7 @@ async fn a_flood_of_fields_from_the_origin_is_cut_off() {
             let mut origin = app.enter().await;
             origin.head().await;
             origin.send("HTTP/1.1 200 OK\r\n").await;
-            while origin.still_open(field.repeat(100).as_bytes()).await {}
+            origin.flood(field.repeat(100)).await;
         };
         let post = proxy.ask(http::Method::POST, "/").send();
         let (answer, ()) = tokio::join!(post, flood);

@@ -1,5 +1,9 @@
 //! Nothing is held back: bytes, trailers, interim and early responses pass as they come, and only a bounded part of a body is ever inside.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
 use crate::support::{Door, Wire, canned, proxy};
 
 /// What the sockets on both sides of the proxy may hold, in the kernel, is far less; a proxy that read ahead would take it all.
@@ -139,6 +143,24 @@ async fn a_response_that_announces_more_than_max_body_passes_and_says_why() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_that_stops_lets_an_answer_under_way_end() {
+    let app = Door::open().await;
+    let proxy = proxy().origin_at(&app.url()).start().await;
+    let address = proxy.address;
+    let mut visitor = Wire::asking(address, "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+    let mut origin = app.enter().await;
+    origin.head().await;
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").await;
+    visitor.until("half").await;
+    let stop = tokio::spawn(proxy.stop());
+    let closed = async { while tokio::net::TcpStream::connect(address).await.is_ok() {} };
+    timeout(Duration::from_secs(10), closed).await.expect("no new visitor is let in");
+    origin.send("half").await;
+    assert_eq!(visitor.rest().await, "half");
+    stop.await.expect("it stops");
+}
+
 const TRAILED: &str =
     "HTTP/1.1 200 OK\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n";
 
@@ -150,7 +172,7 @@ async fn trailers_of_a_response_reach_a_visitor_who_takes_them() {
         let answer = proxy.ask(http::Method::GET, target).header("te", "trailers").send().await;
         let trailers = answer.trailers.as_ref().unwrap_or_else(|| panic!("{target} brings its trailers: {answer:?}"));
         assert_eq!((answer.text(), trailers["x-sum"].to_str().unwrap()), ("abc", "6"));
-        let answer = proxy.ask(http::Method::GET, "/admin/passed").send().await;
+        let answer = proxy.get("/admin/passed").await;
         assert_eq!((answer.text(), &answer.trailers), ("abc", &None));
     }
     let hit = proxy.ask(http::Method::GET, "/kept").header("te", "trailers").send().await;
@@ -236,12 +258,12 @@ async fn a_visitor_is_told_to_continue_when_the_origin_says_so() {
 async fn a_visitor_is_told_to_continue_after_a_second_by_an_origin_that_says_nothing() {
     let app = Door::open().await;
     let proxy = proxy().origin_at(&app.url()).start().await;
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let mut visitor = Wire::asking(proxy.address, EXPECTING).await;
     let mut origin = app.enter().await;
     origin.head().await;
     assert_eq!(visitor.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
-    assert!(started.elapsed() >= std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
     visitor.send("body").await;
     assert_eq!(origin.exactly(4).await, b"body");
 }

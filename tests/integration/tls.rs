@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everpage::config::Config;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -88,7 +89,11 @@ async fn an_origin_is_believed_unseen_if_told_so() {
 async fn a_plain_origin_behind_an_https_url_is_unreachable() {
     let plain = crate::support::canned("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nplain").await;
     let url = plain.replace("http:", "https:");
-    let proxy = proxy().origin_at(&url).set(|config| config.origin.verify = false).start().await;
+    let hasty = |config: &mut Config| {
+        config.origin.verify = false;
+        config.origin.connect_timeout = Duration::from_millis(200);
+    };
+    let proxy = proxy().origin_at(&url).set(hasty).start().await;
     let answer = proxy.get("/").await;
     assert_eq!((answer.status.as_u16(), answer.detail()), (502, Some("origin-unreachable")));
 }

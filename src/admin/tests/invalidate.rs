@@ -242,7 +242,7 @@ async fn at_most_four_pages_are_fetched_at_a_time_and_none_while_draining() {
     rig.invalidate(r#"{"all": true, "refresh": true}"#).await;
     assert_eq!(rig.refetched(40).await.len(), 40);
     assert!((2..=4).contains(&rig.together.load(Ordering::SeqCst)));
-    rig.draining.store(true, Ordering::SeqCst);
+    rig.draining.cancel();
     rig.invalidate(r#"{"all": true, "refresh": true}"#).await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     assert_eq!(rig.refetched.lock().len(), 40);

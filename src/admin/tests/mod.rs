@@ -124,7 +124,7 @@ struct Rig {
     parties: Parties,
     shelf: Arc<Shelf>,
     diary: Arc<Diary>,
-    draining: Arc<AtomicBool>,
+    draining: CancellationToken,
     refetched: Arc<Mutex<Vec<String>>>,
     /// The most fetches that were under way together.
     together: Arc<AtomicU64>,
@@ -150,7 +150,7 @@ impl Rig {
             hangs: false.into(),
         });
         let journal: Arc<dyn Journal> = Arc::clone(&diary) as Arc<dyn Journal>;
-        let (draining, is_draining) = shared(AtomicBool::new(false));
+        let draining = CancellationToken::new();
         let (refetched, noting) = shared(Mutex::new(Vec::new()));
         let (together, most) = shared(AtomicU64::new(0));
         let (fetched, notifying) = shared(Notify::new());
@@ -164,7 +164,8 @@ impl Rig {
             metrics: Arc::default(),
             clock: Clock::Wall,
             readings: Arc::new(|| vec![Reading { name: "flights", value: 3 }]),
-            draining: Arc::new(move || is_draining.load(Ordering::SeqCst)),
+            draining: draining.clone(),
+            tasks: TaskTracker::new(),
             refetch: Arc::new(move |request| {
                 let (noting, most, under_way) = (Arc::clone(&noting), Arc::clone(&most), Arc::clone(&under_way));
                 let notifying = Arc::clone(&notifying);

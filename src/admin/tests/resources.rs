@@ -9,7 +9,7 @@ async fn ready_means_that_traffic_may_come() {
     rig.shelf.broken.store(true, Ordering::SeqCst);
     assert_eq!(rig.get("/readyz").await.error(), (503, "store-unavailable".to_owned()));
     rig.shelf.broken.store(false, Ordering::SeqCst);
-    rig.draining.store(true, Ordering::SeqCst);
+    rig.draining.cancel();
     assert_eq!(rig.get("/readyz").await.error(), (503, "draining".to_owned()));
     assert_eq!(rig.get("/healthz").await.status, 200);
 }

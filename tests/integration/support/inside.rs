@@ -3,7 +3,9 @@
 use std::fmt;
 use std::future::Future;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +13,7 @@ use everpage::clock::{Clock, UnixMillis};
 use everpage::config::Config;
 use everpage::invalidation::Invalidations;
 use everpage::invalidation::journal::memory::MemoryJournal;
-use everpage::invalidation::journal::{Recovered, random_identity};
+use everpage::invalidation::journal::{Recovered, filesystem, random_identity};
 use everpage::invalidation::selector::{Record, Target};
 use everpage::metrics::Metrics;
 use everpage::policy::rules::Rules;
@@ -19,6 +21,7 @@ use everpage::proxy::handler::{Handler, Parties};
 use everpage::proxy::origin::{IncomingBody, Origin, OriginError, OutgoingBody};
 use everpage::proxy::visit::Visitor;
 use everpage::store::Store;
+use everpage::store::filesystem::FilesystemStore;
 use everpage::store::memory::MemoryStore;
 use everpage::store::memory_tier::MemoryTier;
 use http::{Request, Response};
@@ -34,8 +37,10 @@ pub type Pieces = Vec<Result<&'static str, OriginError>>;
 pub const EPOCH: UnixMillis = UnixMillis(1_000_000_000_000);
 
 /// A handler and what a test may look at; its clock follows tokio's, paused or not.
+#[derive(Clone)]
 pub struct Inside {
     pub handler: Arc<Handler>,
+    pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
     pub invalidations: Arc<Invalidations>,
     pub clock: Clock,
@@ -47,23 +52,56 @@ where
     F: Fn(Request<OutgoingBody>) -> A + Send + Sync + 'static,
     A: Future<Output = Response<IncomingBody>> + Send + 'static,
 {
+    inside_with(
+        Arc::new(MemoryStore::new(64 << 20)),
+        Invalidations::start(journal(), Recovered::default()),
+        change,
+        origin,
+    )
+}
+
+/// As [`inside`], on a folder that an earlier one may have left.
+pub fn inside_on<F, A>(folder: &Path, change: impl FnOnce(&mut Config), origin: F) -> Inside
+where
+    F: Fn(Request<OutgoingBody>) -> A + Send + Sync + 'static,
+    A: Future<Output = Response<IncomingBody>> + Send + 'static,
+{
+    let store = FilesystemStore::open(folder, "", 1, 1 << 30, Clock::Wall).unwrap();
+    let (journal, recovered) = filesystem::open(&folder.join("default"), EPOCH, random_identity).unwrap();
+    inside_with(Arc::new(store), Invalidations::start(Arc::new(journal), recovered), change, origin)
+}
+
+/// As [`inside`], with any store and journal.
+pub fn inside_with<F, A>(
+    store: Arc<dyn Store>,
+    invalidations: Invalidations,
+    change: impl FnOnce(&mut Config),
+    origin: F,
+) -> Inside
+where
+    F: Fn(Request<OutgoingBody>) -> A + Send + Sync + 'static,
+    A: Future<Output = Response<IncomingBody>> + Send + 'static,
+{
     let mut config = Config::default();
     change(&mut config);
-    let journal = Arc::new(MemoryJournal::new(random_identity()));
-    let invalidations = Arc::new(Invalidations::start(journal, Recovered::default()));
+    let invalidations = Arc::new(invalidations);
     let metrics = Arc::new(Metrics::default());
     let clock = Clock::Tokio { epoch: EPOCH, started: tokio::time::Instant::now() };
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(64 << 20));
     let parties = Parties {
         rules: Arc::new(Rules::new(&config.cache).unwrap()),
         invalidations: Arc::clone(&invalidations),
         memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body)),
-        store,
+        store: Arc::clone(&store),
         origin: Arc::new(Scripted(origin)),
         metrics: Arc::clone(&metrics),
         clock,
     };
-    Inside { handler: Arc::new(Handler::new(&config, parties)), metrics, invalidations, clock }
+    Inside { handler: Arc::new(Handler::new(&config, parties)), store, metrics, invalidations, clock }
+}
+
+/// A journal that a restart forgets.
+pub fn journal() -> Arc<MemoryJournal> {
+    Arc::new(MemoryJournal::new(random_identity()))
 }
 
 impl Inside {
@@ -80,6 +118,13 @@ impl Inside {
         let visitor = Visitor::at(Ipv4Addr::LOCALHOST.into());
         let request = request.body(Full::new(Bytes::new())).unwrap();
         Answer::read(self.handler.handle(request, &visitor).await).await
+    }
+
+    /// Until all that is under way is fetched and written.
+    pub async fn settled(&self) {
+        while self.handler.flights() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// As `POST /invalidate` does.

@@ -12,7 +12,7 @@ mod proxy;
 mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
-pub use inside::{EPOCH, Inside, Pieces, inside, pieces};
+pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_with, journal, pieces};
 pub use logs::{gather_warnings, warnings_with};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
 pub use proxy::{Proxy, proxy, stored_files};

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// Nothing is waited for longer: a hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing must happen before it is believed that nothing will.
 const SILENCE: Duration = Duration::from_millis(150);
+/// What the test's end of a connection holds in the kernel, each way; a request to it, which it doubles.
+const SOCKET_BYTES: u32 = 64 << 10;
 
 /// One end of a connection.
 pub struct Wire {
@@ -21,7 +23,7 @@ pub struct Wire {
 
 impl Wire {
     pub async fn connect(address: SocketAddr) -> Self {
-        Wire::over(TcpStream::connect(address).await.expect("somebody listens"))
+        Wire::over(small_socket().connect(address).await.expect("somebody listens"))
     }
 
     pub fn over(stream: TcpStream) -> Self {
@@ -55,9 +57,10 @@ impl Wire {
         sent
     }
 
-    /// Sends; false when the other side has closed.
-    pub async fn still_open(&mut self, bytes: &[u8]) -> bool {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the other side takes the bytes or closes").is_ok()
+    /// Sends the same again and again until the other side closes.
+    pub async fn flood(&mut self, bytes: impl AsRef<[u8]>) {
+        let flood = async { while self.stream.write_all(bytes.as_ref()).await.is_ok() {} };
+        timeout(PATIENCE, flood).await.expect("the other side closes");
     }
 
     /// No more will be sent.
@@ -131,7 +134,10 @@ impl Door {
     }
 
     pub async fn at(address: SocketAddr) -> Self {
-        Door { listener: TcpListener::bind(address).await.unwrap() }
+        let socket = small_socket();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        Door { listener: socket.listen(64).unwrap() }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -152,6 +158,14 @@ impl Door {
     pub async fn is_silent(&self) -> bool {
         timeout(SILENCE, self.listener.accept()).await.is_err()
     }
+}
+
+/// A socket that holds little itself: what is taken from it is then with the proxy.
+fn small_socket() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(SOCKET_BYTES).unwrap();
+    socket.set_send_buffer_size(SOCKET_BYTES).unwrap();
+    socket
 }
 
 /// An app that answers every connection's first request with these bytes and closes.
