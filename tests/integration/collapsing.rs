@@ -258,12 +258,14 @@ async fn nobody_waits_for_the_body_of_a_page_that_cannot_be_kept() {
 #[tokio::test]
 async fn it_is_remembered_no_longer_than_uncacheable_for() {
     let gate = Gate::default();
-    let origin = origin().route("/", holding(2, &gate, with_cookie)).start().await;
+    let origin = origin().route("/", holding(2, &gate, with_cookie)).page("/later", "later").start().await;
     let proxy = proxy().origin(&origin).set(|config| config.cache.uncacheable_for = Duration::ZERO).start().await;
     assert_eq!(proxy.get("/").await.text(), "v1");
     let second = start(&proxy, "/");
     gate.arrival().await;
     let third = crowd(&proxy, "/", 1).await;
+    // Had the third gone to the origin, it would have been there before this.
+    proxy.get("/later").await;
     assert_eq!(origin.hits("/"), 2, "the third waits for the second");
     gate.open();
     second.await.unwrap();
