@@ -319,7 +319,7 @@ async fn a_stalled_fetch_holds_up_nobody_beyond_its_timeout_and_no_other_page_at
     assert_eq!(proxy.get("/stalled").await.text(), "v2");
 }
 
-/// Fails when `Handler::miss` waits for a flight without its deadline.
+/// Two bounds hold: a flight's own, and `Handler::miss`'s deadline; either would do here.
 #[tokio::test]
 async fn a_follower_of_stalled_fetches_gives_up_in_time() {
     let gate = Gate::default();
@@ -362,7 +362,7 @@ fn large(pieces: usize) -> Reply {
     reply
 }
 
-/// Fails when `Flight::push` does not wait for the slowest reader of what is not kept, or drops what it has not read.
+/// Fails when `Cabin::trim` drops what the slowest reader has not read. That `Flight::push` waits for him bounds memory, which no answer shows.
 #[tokio::test]
 async fn a_page_that_turns_out_too_large_reaches_a_fast_and_a_slow_reader_whole() {
     const PIECES: usize = 320;
