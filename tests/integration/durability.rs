@@ -19,7 +19,8 @@ async fn counted() -> (Origin, Proxy) {
 
 // --- a late writer ---
 
-/// A slow disk, a restored backup: v1's file turns up after all. Fails when `Handler::look_in_store` does not ask `Invalidations::judge`.
+/// A slow disk, a restored backup: v1's file turns up after all. Fails when neither `Handler::look_in_store` nor
+/// `Handler::disembark` asks `Invalidations::judge`.
 #[tokio::test]
 async fn a_page_written_long_after_its_invalidation_is_not_served() {
     let (origin, proxy) = counted().await;

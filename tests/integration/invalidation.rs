@@ -190,6 +190,17 @@ async fn after_a_soft_invalidation_the_old_page_may_be_served_until_the_new_one_
     assert_eq!((after.outcome(), after.text()), ("miss", "v3"));
 }
 
+/// Fails when `Handler::look_in_store` is content with a page that is not invalid: nobody would fetch a newer one.
+#[tokio::test]
+async fn a_page_that_only_the_store_has_is_not_served_after_a_soft_invalidation() {
+    let (origin, proxy) = shop().await;
+    proxy.get("/").await;
+    proxy.written(1).await;
+    proxy.invalidate(json!({"paths": ["/"], "soft": true})).await;
+    let proxy = proxy.restart(&origin).await;
+    proxy.assert_new("/", "v2").await;
+}
+
 // --- through the proxy ---
 
 /// Fails when `Handler::send_and_invalidate` does not wait for the invalidation.
@@ -323,7 +334,6 @@ async fn the_same_id_is_one_invalidation_across_restarts() {
     assert_eq!(sequence(&proxy.invalidate_path("/").await), 3);
 }
 
-/// Fails when `Batch::gather` does not look for the id among those that wait beside it.
 #[tokio::test]
 async fn the_same_id_at_once_is_one_invalidation() {
     let (_origin, proxy) = shop().await;
@@ -427,20 +437,28 @@ impl Journal for Slow {
     }
 }
 
+/// A journal whose first write is held, and invalidations over it.
+fn slow() -> (Gate, Arc<Slow>, Arc<Invalidations>) {
+    let gate = Gate::default();
+    let journal = MemoryJournal::new(random_identity());
+    let journal = Arc::new(Slow { journal, gate: gate.clone(), writes: Mutex::default() });
+    let invalidations = Invalidations::start(Arc::clone(&journal) as Arc<dyn Journal>, Recovered::default());
+    (gate, journal, Arc::new(invalidations))
+}
+
+fn submit(invalidations: &Arc<Invalidations>, id: Option<&str>) -> tokio::task::JoinHandle<Sequence> {
+    let record = Record { all: true, id: id.map(Arc::from), ..Record::default() };
+    let invalidations = Arc::clone(invalidations);
+    tokio::spawn(async move { invalidations.submit(record).await.unwrap() })
+}
+
 /// Fails when `commit` takes one record at a time.
 #[tokio::test]
 async fn what_waits_for_the_journal_goes_into_it_in_one_write() {
-    let gate = Gate::default();
-    let journal =
-        Arc::new(Slow { journal: MemoryJournal::new(random_identity()), gate: gate.clone(), writes: Mutex::default() });
-    let invalidations = Arc::new(Invalidations::start(Arc::clone(&journal) as Arc<dyn Journal>, Recovered::default()));
-    let submit = || {
-        let invalidations = Arc::clone(&invalidations);
-        tokio::spawn(async move { invalidations.submit(Record { all: true, ..Record::default() }).await.unwrap() })
-    };
-    let first = submit();
+    let (gate, journal, invalidations) = slow();
+    let first = submit(&invalidations, None);
     gate.arrival().await;
-    let others: Vec<_> = (0..199).map(|_| submit()).collect();
+    let others: Vec<_> = (0..199).map(|_| submit(&invalidations, None)).collect();
     // They run before this task goes on: one thread, in turn.
     tokio::task::yield_now().await;
     assert_eq!(invalidations.applied(), Sequence(0), "nothing is applied before it is durable");
@@ -450,4 +468,20 @@ async fn what_waits_for_the_journal_goes_into_it_in_one_write() {
         assert_eq!(other.await.unwrap(), Sequence(number));
     }
     assert_eq!(*journal.writes.lock(), [1, 199]);
+}
+
+/// Fails when `Batch::gather` does not look for the id among those that wait beside it.
+#[tokio::test]
+async fn the_same_id_in_one_write_is_one_invalidation() {
+    let (gate, journal, invalidations) = slow();
+    let first = submit(&invalidations, None);
+    gate.arrival().await;
+    let others: Vec<_> = [Some("a"), Some("b"), Some("a"), None, Some("a")].map(|id| submit(&invalidations, id)).into();
+    tokio::task::yield_now().await;
+    gate.open();
+    first.await.unwrap();
+    for (other, number) in others.into_iter().zip([2, 3, 2, 4, 2]) {
+        assert_eq!(other.await.unwrap(), Sequence(number));
+    }
+    assert_eq!(*journal.writes.lock(), [1, 3]);
 }

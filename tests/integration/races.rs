@@ -152,7 +152,8 @@ async fn a_head_that_was_being_answered_is_dead_too() {
     assert_eq!(origin.hits(PAGE), 2);
 }
 
-/// Fails when `Handler::find_at` does not ask `Invalidations::judge`, and when `Handler::look_in_store` does not: HEAD looks for the GET there.
+/// Fails when `Handler::find_at` does not ask `Invalidations::judge`, and when neither `Handler::look_in_store` nor
+/// `Handler::disembark` does: HEAD looks for the GET there.
 #[tokio::test]
 async fn a_head_is_not_answered_from_an_invalidated_get() {
     let origin = origin().held(PAGE, &opened(), plain).start().await;

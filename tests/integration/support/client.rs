@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::HOST;
 
 /// No test waits longer for anything: a hang is a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request in the making.
 pub struct Ask {

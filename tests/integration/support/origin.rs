@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::client::PATIENCE;
+
 type Answering = Pin<Box<dyn Future<Output = Reply> + Send>>;
 type Route = Arc<dyn Fn(Asked) -> Answering + Send + Sync>;
 
@@ -130,7 +132,8 @@ impl Gate {
 
     /// In the test: until the next request stands at the gate.
     pub async fn arrival(&self) {
-        self.arrived.acquire().await.unwrap().forget();
+        let arrival = tokio::time::timeout(PATIENCE, self.arrived.acquire()).await;
+        arrival.expect("a request comes to the gate").unwrap().forget();
     }
 
     /// In the test: lets one request go.
