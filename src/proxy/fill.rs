@@ -193,7 +193,7 @@ impl Handler {
                     if self.is_fresh(&page) && self.invalidations.judge(&page) == Verdict::Valid {
                         tracing::debug!(method = %name.method, path = &*errand.path, key = %name.key, "found in the store");
                         self.memory.insert(name.key, Arc::clone(&page));
-                        return Some(Arrival::Stored(page, self.store.kind()));
+                        return Some(Arrival::Stored(page, name.key, self.store.kind()));
                     }
                 }
                 Object::Variants(variants) => {
