@@ -3,5 +3,6 @@
 #![expect(unreachable_pub, reason = "what the support offers is public to the tests")]
 
 mod cache;
+mod simulation;
 mod support;
 mod tidy;
