@@ -4,6 +4,7 @@
 //! write is judged again by every reader.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
@@ -11,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::BodyExt;
 use sha1::{Digest, Sha1};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::answer;
 use super::flight::{Arrival, Flight, Head};
@@ -28,7 +30,12 @@ use crate::policy::fields::{self, Told};
 use crate::policy::reason::Reason;
 use crate::policy::rules::Target;
 use crate::policy::{key, vary};
-use crate::store::Object;
+use crate::store::{Object, StoreError};
+
+/// How long a look into the store may take; then the origin is asked instead.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long writing a page may take; then it is not stored.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the trip is for: everything of the request that it needs, owned.
 pub(super) struct Errand {
@@ -187,11 +194,15 @@ struct Kept {
 impl Handler {
     async fn look_in_store(&self, errand: &Errand) -> Option<Arrival> {
         for (name, fields) in &errand.names {
-            let object = match self.store.get(name).await {
-                Ok(Some(object)) => object,
-                Ok(None) => continue,
-                Err(error) => {
+            let object = match timeout(READ_TIMEOUT, self.store.get(name)).await {
+                Ok(Ok(Some(object))) => object,
+                Ok(Ok(None)) => continue,
+                Ok(Err(error)) => {
                     self.note_store_failure(&error);
+                    return None;
+                }
+                Err(_) => {
+                    self.note_store_failure(&"the store does not answer");
                     return None;
                 }
             };
@@ -200,7 +211,7 @@ impl Handler {
                     if self.is_fresh(&page) && self.invalidations.judge(&page) == Verdict::Valid {
                         tracing::debug!(method = %name.method, path = &*errand.path, key = %name.key, "found in the store");
                         self.memory.insert(name.key, Arc::clone(&page));
-                        return Some(Arrival::Stored(page, self.store.kind()));
+                        return Some(Arrival::Stored(page, name.key, self.store.kind()));
                     }
                 }
                 Object::Variants(variants) => {
@@ -358,13 +369,17 @@ impl Handler {
         let Ok(_writing) = self.writes.try_acquire() else {
             return self.note_store_failure(&"too many pages wait to be written");
         };
-        let mut result = self.store.put(&errand.name(kept.key), &Object::Page(Arc::clone(page))).await;
-        if let (Ok(()), Some(signpost)) = (&result, &kept.signpost) {
-            result = self.store.put(&errand.name(errand.base), &Object::Variants(Arc::clone(signpost))).await;
-        }
-        match result {
-            Ok(()) => tracing::debug!(method = %errand.method, path = &*errand.path, key = %kept.key, "stored"),
-            Err(error) => self.note_store_failure(&error),
+        let writing = async {
+            self.store.put(&errand.name(kept.key), &Object::Page(Arc::clone(page))).await?;
+            if let Some(signpost) = &kept.signpost {
+                self.store.put(&errand.name(errand.base), &Object::Variants(Arc::clone(signpost))).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        match timeout(WRITE_TIMEOUT, writing).await {
+            Err(_) => self.note_store_failure(&"the store does not answer"),
+            Ok(Ok(())) => tracing::debug!(method = %errand.method, path = &*errand.path, key = %kept.key, "stored"),
+            Ok(Err(error)) => self.note_store_failure(&error),
         }
     }
 

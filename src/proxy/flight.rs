@@ -54,8 +54,8 @@ pub(super) enum Progress {
 /// What a flight brings.
 #[derive(Clone, Debug)]
 pub(super) enum Arrival {
-    /// A page from the store, named by its kind.
-    Stored(Arc<Page>, &'static str),
+    /// A page from the store, the key under which it lay, and the store's kind.
+    Stored(Arc<Page>, Key, &'static str),
     /// A signpost was found: ask again, under the key it leads to.
     Signpost,
     /// A response that is being kept: its body follows.

@@ -347,8 +347,9 @@ impl Handler {
     ) -> Option<(Outcome, Response<Body>)> {
         let leads = handoff.is_some();
         match arrival {
-            Arrival::Stored(page, kind) => {
-                let valid = self.invalidations.judge(&page) != Verdict::Invalid && self.is_fresh(&page);
+            Arrival::Stored(page, key, kind) => {
+                let is_own = key == self.key_of(&page, target, &visit.parts.headers);
+                let valid = is_own && self.invalidations.judge(&page) != Verdict::Invalid && self.is_fresh(&page);
                 valid.then(|| (Outcome::StoreHit, self.hit(visit, &page, kind)))
             }
             Arrival::Signpost => None,
@@ -373,6 +374,15 @@ impl Handler {
             }
             Arrival::Failed(_) => None,
         }
+    }
+
+    /// The key under which this request finds the page, if it is its own. Requests for HEAD whose variants are not known yet share a flight, but the
+    /// GETs that may answer them are of one variant each.
+    fn key_of(&self, page: &Page, target: &Target<'_>, request: &HeaderMap) -> Key {
+        let is_same_method = page.head.method == *target.method;
+        let base = if is_same_method { target.key } else { self.rules.as_get(target, request).key };
+        let fields: Vec<HeaderName> = page.head.varied_by.iter().map(|(name, _)| name.clone()).collect();
+        if fields.is_empty() { base } else { key::variant(&base, &fields, request) }
     }
 
     fn is_uncacheable(&self, key: &Key) -> bool {

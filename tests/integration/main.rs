@@ -12,6 +12,7 @@ mod invalidation;
 mod protocol;
 mod races;
 mod safety;
+mod simulation;
 mod smuggling;
 mod storing;
 mod streaming;

@@ -1,0 +1,406 @@
+//! One node, from its start to its crash, and everybody who talks to it: the real handler between simulated parties.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use everpage::clock::Clock;
+use everpage::config::Config;
+use everpage::invalidation::Invalidations;
+use everpage::invalidation::selector::{Record, Target};
+use everpage::metrics::Metrics;
+use everpage::policy::rules::Rules;
+use everpage::proxy::handler::{Handler, Parties};
+use everpage::proxy::visit::Visitor;
+use everpage::store::memory_tier::MemoryTier;
+use http::header::{CONTENT_LENGTH, HOST, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::checker::{Asked, Checker, Floor, Floors};
+use super::journal::SimulatedJournal;
+use super::origin::{App, FIRST_BYTE, IDLE, SAVED, VARIANT, rendering_number};
+use super::site::{HOSTS, PATHS, Place};
+use super::store::SimulatedStore;
+use super::world::{Breach, World};
+
+const CONNECT: Duration = Duration::from_millis(500);
+/// What the proxy may add of its own to what it waits for.
+const SLACK: Duration = Duration::from_millis(5);
+
+/// What a crash does not take.
+pub struct Surroundings {
+    pub world: Arc<World>,
+    pub journal: Arc<SimulatedJournal>,
+    pub store: Arc<SimulatedStore>,
+    pub config: Config,
+    /// Changes whose invalidation has not been answered yet: the app goes on trying after a restart.
+    pub unanswered: RefCell<BTreeMap<u64, Unanswered>>,
+}
+
+#[derive(Clone)]
+pub struct Unanswered {
+    record: Record,
+    /// What it will have promised, from the moment of the first try.
+    promise: Option<Floors>,
+}
+
+/// A process.
+pub struct Node {
+    pub around: Rc<Surroundings>,
+    handler: Arc<Handler>,
+    invalidations: Arc<Invalidations>,
+    metrics: Arc<Metrics>,
+}
+
+/// A request to be made.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    pub number: u64,
+    pub method: Method,
+    pub host: &'static str,
+    pub target: String,
+    pub variant: Option<String>,
+    pub etag: Option<usize>,
+    pub leaves_after: Option<Duration>,
+}
+
+impl Surroundings {
+    pub fn new(world: World) -> Self {
+        let world = Arc::new(world);
+        let mut config = Config::default();
+        config.origin.connect_timeout = CONNECT;
+        config.origin.first_byte_timeout = FIRST_BYTE;
+        config.origin.idle_timeout = IDLE;
+        config.purge_from = vec!["127.0.0.0/8".parse().unwrap()];
+        config.cache.uncacheable_for = Duration::from_millis(200);
+        config.memory.capacity = *world.pick(&[0, 5_000, 1 << 20, 1 << 20]);
+        if world.weather.large {
+            config.cache.max_body = 1000;
+        }
+        let journal = Arc::new(SimulatedJournal::new(&world));
+        let store = Arc::new(SimulatedStore::new(&world));
+        Surroundings { world, journal, store, config, unanswered: RefCell::default() }
+    }
+}
+
+impl Node {
+    /// As `everpage::server` composes it.
+    pub fn start(around: &Rc<Surroundings>) -> Rc<Self> {
+        let Surroundings { world, config, .. } = &**around;
+        world.node_starts();
+        let clock = Clock::Tokio { epoch: world.now(), started: Instant::now() };
+        let recovered = around.journal.recover();
+        world.note(format_args!("node: starts at record {}", recovered.last()));
+        let journal = Arc::clone(&around.journal);
+        let invalidations = Arc::new(Invalidations::start(journal, recovered));
+        let metrics = Arc::new(Metrics::default());
+        let parties = Parties {
+            rules: rules(config),
+            invalidations: Arc::clone(&invalidations),
+            memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body)),
+            store: Arc::<SimulatedStore>::clone(&around.store),
+            origin: Arc::new(App::new(world)),
+            metrics: Arc::clone(&metrics),
+            clock,
+        };
+        let handler = Arc::new(Handler::new(config, parties));
+        Rc::new(Node { around: Rc::clone(around), handler, invalidations, metrics })
+    }
+
+    /// The process is over.
+    pub fn end(&self) {
+        let world = &self.around.world;
+        for (word, what) in [("invalidated", "invalidated while fetched"), ("too-large", "too large to be kept")] {
+            world.state().counts.count(what, self.metrics.refused(word).get());
+        }
+        world.state().counts.count("store errors", self.metrics.store_errors.get());
+        world.node_ends();
+    }
+
+    async fn handle(&self, visit: &Visit) -> Response<everpage::proxy::body::Body> {
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.method_mut() = visit.method.clone();
+        *request.uri_mut() = visit.target.parse().unwrap();
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_static(visit.host));
+        if let Some(variant) = &visit.variant {
+            headers.insert(VARIANT, variant.parse().unwrap());
+        }
+        if let Some(number) = visit.etag {
+            headers.insert(IF_NONE_MATCH, format!("\"r{number}\"").parse().unwrap());
+        }
+        self.handler.handle(request, &Visitor::at(Ipv4Addr::LOCALHOST.into())).await
+    }
+
+    /// Asks, reads all, and has the answer checked. What `Cache-Status` said, and the version that came.
+    pub async fn visit(&self, visit: &Visit) -> Option<(String, u64)> {
+        match visit.leaves_after {
+            None => self.read(visit).await,
+            Some(patience) => {
+                let read = tokio::time::timeout(patience, self.read(visit)).await;
+                if read.is_err() {
+                    self.around.world.note(format_args!("visitor {}: leaves", visit.number));
+                    self.around.world.count("visitors who left");
+                }
+                read.ok().flatten()
+            }
+        }
+    }
+
+    async fn read(&self, visit: &Visit) -> Option<(String, u64)> {
+        let world = &self.around.world;
+        let place = Place::read(visit.host, &visit.target).expect("visitors know the site");
+        let started = Instant::now();
+        world.tick();
+        let asked = world.state().checker.ask(visit.number, place, visit.variant.clone().unwrap_or_default());
+        world.note(format_args!(
+            "visitor {}: {} {}{} {:?}",
+            visit.number, visit.method, visit.host, visit.target, visit.variant
+        ));
+        let response = self.handle(visit).await;
+        let bound = CONNECT * 2 + FIRST_BYTE + SLACK;
+        if started.elapsed() > bound {
+            world.state().checker.complain(format!("visitor {}: waited for {:?}", visit.number, started.elapsed()));
+        }
+        let (parts, body) = response.into_parts();
+        let status_field = parts.headers.get("cache-status").map_or("", |value| value.to_str().unwrap()).to_owned();
+        let number = rendering_number(&parts.headers);
+        world.note(format_args!("visitor {}: {} rendering {number:?}, {status_field}", visit.number, parts.status));
+        world.count(word_for(&status_field));
+        let Some(number) = number else {
+            self.check_failure(&asked, parts.status);
+            return None;
+        };
+        world.state().checker.head(&asked, number);
+        let version = world.state().checker.renderings[number].version;
+        self.read_body(visit, &asked, number, parts.status, &parts.headers, body).await?;
+        Some((status_field, version))
+    }
+
+    async fn read_body(
+        &self,
+        visit: &Visit,
+        asked: &Asked,
+        number: usize,
+        status: StatusCode,
+        headers: &HeaderMap,
+        mut body: everpage::proxy::body::Body,
+    ) -> Option<()> {
+        let world = &self.around.world;
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => whole.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Err(error) => {
+                    world.note(format_args!("visitor {}: broken: {error}", visit.number));
+                    let weather = world.weather;
+                    if weather.origin_cuts + weather.origin_stalls == 0 {
+                        world
+                            .state()
+                            .checker
+                            .complain(format!("visitor {}: {error}, but the app is well", visit.number));
+                    }
+                    return None;
+                }
+            }
+            world.pause().await;
+        }
+        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let checker = &mut world.state().checker;
+        if visit.method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
+            announced.into_iter().for_each(|announced| checker.length(asked, number, announced));
+            if !whole.is_empty() {
+                checker.complain(format!("visitor {}: a body where none may be", visit.number));
+            }
+        } else {
+            checker.body(asked, number, &whole);
+            if announced.is_some_and(|announced| announced != whole.len() as u64) {
+                checker.complain(format!("visitor {}: announced {announced:?}, got {}", visit.number, whole.len()));
+            }
+        }
+        Some(())
+    }
+
+    /// The proxy's own page: only where something did go wrong.
+    fn check_failure(&self, asked: &Asked, status: StatusCode) {
+        let world = &self.around.world;
+        world.count("failures told");
+        let weather = world.weather;
+        if weather.origin_fails + weather.origin_stalls + weather.origin_cuts == 0 {
+            world.state().checker.complain(format!("visitor {}: {status}, but the app is well", asked.visitor));
+        }
+    }
+
+    /// A POST through the proxy: its answer is a promise.
+    pub async fn post(&self, visit: &Visit) {
+        let world = &self.around.world;
+        let place = Place::read(visit.host, &visit.target).expect("visitors know the site");
+        let failures = self.around.journal.failures();
+        world.note(format_args!("visitor {}: POST {}", visit.number, visit.target));
+        let response = self.handle(visit).await;
+        let is_durable = self.around.journal.failures() == failures;
+        let status = response.status();
+        if status.is_success() || status.is_redirection() {
+            let saved = response.headers().get(SAVED).expect("the app says when it saved").to_str().unwrap();
+            let (made, version) = saved.split_once(' ').unwrap();
+            let saved = Floor { made: made.parse().unwrap(), version: version.parse().unwrap() };
+            world.state().checker.answered(&Checker::promise_of_post(place.path, saved), is_durable);
+            world.count(if is_durable { "posts" } else { "posts without a durable record" });
+        }
+        world.note(format_args!("visitor {}: POST answered {status}, durable {is_durable}", visit.number));
+    }
+
+    /// A PURGE: its 200 is a promise.
+    pub async fn purge(&self, visit: &Visit) {
+        let world = &self.around.world;
+        let place = Place::read(visit.host, &visit.target).expect("visitors know the site");
+        let record = Record { paths: vec![target(None, PATHS[place.path].0)], ..Record::default() };
+        let made = world.tick();
+        let promise = world.state().checker.promise(&record, made);
+        let status = self.handle(visit).await.status();
+        world.tick();
+        if status == StatusCode::OK {
+            world.state().checker.answered(&promise, true);
+            world.count("purges");
+        }
+        world.note(format_args!("visitor {}: PURGE {} answered {status}", visit.number, visit.target));
+    }
+
+    /// The app saves, commits, and tells.
+    pub async fn save(&self, number: u64, path: usize, record: Record) {
+        let world = &self.around.world;
+        if world.breach != Breach::HookBeforeCommit {
+            App::save(world, path);
+        }
+        self.around.unanswered.borrow_mut().insert(number, Unanswered { record, promise: None });
+        world.pause().await;
+        self.tell(number, Some(path)).await;
+    }
+
+    /// The app's hook: tries until it is answered, or gives up.
+    pub async fn tell(&self, number: u64, path: Option<usize>) {
+        let world = &self.around.world;
+        loop {
+            let Some(mut hook) = self.around.unanswered.borrow().get(&number).cloned() else { return };
+            let made = world.tick();
+            let promise = *hook.promise.get_or_insert_with(|| world.state().checker.promise(&hook.record, made));
+            self.around.unanswered.borrow_mut().insert(number, hook.clone());
+            world.note(format_args!("hook {number}: {}", serde_json::to_string(&hook.record).unwrap()));
+            match self.invalidations.submit(hook.record.clone()).await {
+                Ok(sequence) => {
+                    self.around.unanswered.borrow_mut().remove(&number);
+                    self.answered(&promise, number, path, &hook.record).await;
+                    return world.note(format_args!("hook {number}: answered {sequence}"));
+                }
+                Err(error) => world.note(format_args!("hook {number}: {error}")),
+            }
+            if world.chance(30) {
+                self.around.unanswered.borrow_mut().remove(&number);
+                return world.note(format_args!("hook {number}: gives up"));
+            }
+            tokio::time::sleep(Duration::from_millis(1 + world.below(50))).await;
+        }
+    }
+
+    async fn answered(&self, promise: &Floors, number: u64, path: Option<usize>, record: &Record) {
+        let world = &self.around.world;
+        world.tick();
+        world.count(if record.soft { "soft invalidations" } else { "invalidations" });
+        if let (Breach::HookBeforeCommit, Some(path)) = (world.breach, path) {
+            world.pause().await;
+            App::save(world, path);
+            world.note(format_args!("hook {number}: committed only now"));
+            let promise = world.state().checker.promise(record, 0);
+            return world.state().checker.answered(&promise, true);
+        }
+        world.state().checker.answered(promise, true);
+    }
+
+    /// When all have gone: the newest version of each page, and the second time without the app.
+    pub async fn check_the_end(&self) {
+        let world = &self.around.world;
+        world.calm_down();
+        world.note(format_args!("calm"));
+        // What could not be kept is forgotten, fetches under way end, late writes land.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let left: Vec<u64> = self.around.unanswered.borrow().keys().copied().collect();
+        for number in left {
+            Box::pin(self.tell(number, None)).await;
+        }
+        for (path, (name, ..)) in PATHS.iter().enumerate() {
+            if path == 0 || world.state().checker.is_outdated(path) {
+                let record = Record { paths: vec![target(None, name)], ..Record::default() };
+                self.around.unanswered.borrow_mut().insert(u64::MAX, Unanswered { record, promise: None });
+                self.tell(u64::MAX, None).await;
+            }
+        }
+        for (host, path) in (0..HOSTS.len()).flat_map(|host| (0..PATHS.len()).map(move |path| (host, path))) {
+            self.check_page(host, path).await;
+        }
+        // What a soft hit fetches nobody waits for.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if self.handler.flights() > 0 {
+            world.state().checker.complain(format!("{} flights never landed", self.handler.flights()));
+        }
+    }
+
+    async fn check_page(&self, host: usize, path: usize) {
+        let world = &self.around.world;
+        let newest = world.state().checker.versions[path];
+        let is_large = world.weather.large && path == super::site::LARGE;
+        for must_hit in [false, true] {
+            let visit = Visit {
+                number: 1000 + (host * 10 + path) as u64,
+                method: Method::GET,
+                host: HOSTS[host],
+                target: PATHS[path].0.to_owned(),
+                variant: None,
+                etag: None,
+                leaves_after: None,
+            };
+            match self.visit(&visit).await {
+                Some((_, version)) if version != newest => {
+                    world
+                        .state()
+                        .checker
+                        .complain(format!("{visit:?}: version {version} at the end instead of {newest}"));
+                }
+                Some((status, _)) if must_hit && !is_large && !status.contains("; hit") => {
+                    world.state().checker.complain(format!("{visit:?}: {status} at the second read"));
+                }
+                Some(_) => {}
+                None => world.state().checker.complain(format!("{visit:?}: no answer at the end")),
+            }
+        }
+    }
+}
+
+/// Compiled once for all seeds: most of what a start costs.
+fn rules(config: &Config) -> Arc<Rules> {
+    static COMPILED: Mutex<BTreeMap<u64, Arc<Rules>>> = Mutex::new(BTreeMap::new());
+    let compile = || Arc::new(Rules::new(&config.cache).unwrap());
+    Arc::clone(COMPILED.lock().entry(config.cache.max_body).or_insert_with(compile))
+}
+
+/// What an invalidation of one path names.
+pub fn target(host: Option<&str>, path: &str) -> Target {
+    Target { host: host.map(Into::into), path: path.into() }
+}
+
+fn word_for(status: &str) -> &'static str {
+    let words = [
+        ("detail=memory", "memory hits"),
+        ("detail=simulated", "store hits"),
+        ("detail=soft", "soft hits"),
+        ("collapsed", "collapsed"),
+        ("; stored", "misses"),
+    ];
+    words.iter().find(|(field, _)| status.contains(field)).map_or("other answers", |(_, word)| word)
+}
