@@ -3,6 +3,8 @@
 //! A page is rendered for nobody in particular: a request that may be kept carries no field that names a visitor, a client,
 //! another URL, host, scheme or method. What is not in the key must not change the page.
 
+use std::borrow::Cow;
+
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
@@ -132,7 +134,8 @@ pub fn for_pass(request: &HeaderMap, told: &Told<'_>, from_trusted: bool) -> Hea
     let mut headers = request.clone();
     remove_hop_by_hop(&mut headers);
     let forwarded_for = request.get("x-forwarded-for").filter(|_| from_trusted).cloned();
-    for name in REPLACED_ON_PASS {
+    let replaced = |name: &&HeaderName| REPLACED_ON_PASS.contains(&&*as_apps_read(name.as_str()));
+    for name in request.keys().filter(replaced) {
         headers.remove(name);
     }
     headers.remove(HOST);
@@ -147,7 +150,13 @@ pub fn reaches_origin_on_fill(name: &HeaderName) -> bool {
 }
 
 fn names_somebody(name: &str) -> bool {
-    NAMES_SOMEBODY.contains(&name) || NAMES_SOMEBODY_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    let name = as_apps_read(name);
+    NAMES_SOMEBODY.contains(&&*name) || NAMES_SOMEBODY_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// CGI and its heirs (WSGI, PHP, Rack) give `X_Forwarded_Host` and `X-Forwarded-Host` to the app under one name.
+fn as_apps_read(name: &str) -> Cow<'_, str> {
+    if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) }
 }
 
 /// Removes what is meant for one hop, the fields that `Connection` lists included (RFC 9110, section 7.6.1).
@@ -275,6 +284,15 @@ mod tests {
         assert_eq!(fill["accept-language"], "de");
         assert_eq!(fill["x-forwarded-host"], "shop.example");
         assert_eq!(fill["forwarded"], "host=\"shop.example\";proto=http");
+    }
+
+    #[test]
+    fn underscores_name_the_same_fields_as_dashes() {
+        let request = headers(&[("x_forwarded_host", "evil"), ("x_original-url", "evil"), ("x_theme", "dark")]);
+        let fill = for_fill(&request, &NOBODY, None);
+        assert!(fill.values().all(|value| value != "evil"), "{fill:?}");
+        assert_eq!(fill["x_theme"], "dark");
+        assert!(!for_pass(&request, &NOBODY, true).contains_key("x_forwarded_host"));
     }
 
     #[test]
