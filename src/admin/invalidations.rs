@@ -51,7 +51,7 @@ fn show(sequence: Sequence, record: &Record) -> Invalidation {
     Invalidation {
         sequence,
         at: record.at.to_rfc3339(),
-        named: record.paths.len() + record.prefixes.len() + record.tags.len(),
+        named: record.names(),
         paths: beginning(&record.paths),
         prefixes: beginning(&record.prefixes),
         tags: beginning(&record.tags),

@@ -9,6 +9,8 @@ use crate::page::Sequence;
 
 /// Records remembered for `GET /invalidations`.
 const RECENT_MAX: usize = 1_000;
+/// Paths, prefixes and tags that these may hold together: a record may name a hundred thousand.
+const RECENT_NAMES_MAX: usize = 200_000;
 /// How long a client-chosen id is remembered.
 const ID_MEMORY_MILLIS: u64 = 48 * 3600 * 1000;
 /// Ids remembered at most; the oldest go first.
@@ -18,16 +20,20 @@ const IDS_MAX: usize = 500_000;
 #[derive(Debug, Default)]
 pub(super) struct Past {
     pub(super) recent: VecDeque<(Sequence, Arc<Record>)>,
+    recent_names: usize,
     by_id: HashMap<Arc<str>, Sequence>,
     ids: VecDeque<(UnixMillis, Arc<str>)>,
 }
 
 impl Past {
     pub(super) fn remember(&mut self, sequence: Sequence, record: &Arc<Record>) {
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_front();
-        }
         self.recent.push_back((sequence, Arc::clone(record)));
+        self.recent_names += record.names();
+        // The newest always stays.
+        while self.recent.len() > RECENT_MAX || (self.recent_names > RECENT_NAMES_MAX && self.recent.len() > 1) {
+            let Some((_, oldest)) = self.recent.pop_front() else { break };
+            self.recent_names -= oldest.names();
+        }
         if let Some(id) = &record.id {
             self.remember_id(record.at, Arc::clone(id), sequence);
         }
@@ -62,6 +68,17 @@ impl Past {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_are_remembered_as_far_as_their_names_find_room() {
+        let mut past = Past::default();
+        let large = Arc::new(Record { tags: vec!["t".into(); 100_000], ..Record::default() });
+        (1..=10).for_each(|sequence| past.remember(Sequence(sequence), &large));
+        assert_eq!(past.recent.iter().map(|(sequence, _)| sequence.0).collect::<Vec<_>>(), [9, 10]);
+        let small = Arc::new(Record { all: true, ..Record::default() });
+        (11..=3000).for_each(|sequence| past.remember(Sequence(sequence), &small));
+        assert_eq!((past.recent.len(), past.recent_names), (RECENT_MAX, 0));
+    }
 
     #[test]
     fn ids_are_remembered_for_two_days_and_bounded() {

@@ -53,9 +53,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// How many paths, prefixes and tags it names.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.paths.len() + self.prefixes.len() + self.tags.len()
+    }
+
     /// Names no page at all: nothing would change by it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.prefixes.is_empty() && self.tags.is_empty() && !self.all
+        self.names() == 0 && !self.all
     }
 }
