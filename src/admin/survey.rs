@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::invalidation::index::{Index, Newest, Subject};
 use crate::invalidation::selector::{Record, Target};
@@ -113,12 +113,12 @@ pub(super) async fn count(store: &dyn Store, record: &Record) -> Option<(u64, Ve
     if record.all || !record.prefixes.is_empty() || !record.tags.is_empty() || record.paths.len() > COUNTED_MAX {
         return None;
     }
-    let deadline = Instant::now() + COUNT_PATIENCE;
+    timeout(COUNT_PATIENCE, count_paths(store, record)).await.ok()?
+}
+
+async fn count_paths(store: &dyn Store, record: &Record) -> Option<(u64, Vec<usize>)> {
     let (mut stored, mut unmatched) = (0, Vec::new());
     for (place, target) in record.paths.iter().enumerate() {
-        if Instant::now() >= deadline {
-            return None;
-        }
         // Objects: signposts and the pages of other hosts among them.
         let pages = match store.count(&path::path_id(&target.path)).await? {
             0 => 0,

@@ -197,6 +197,14 @@ async fn a_store_that_cannot_tell_for_free_is_asked_by_dry_runs_only() {
     assert_eq!(dry_run.error(), (503, "store-unavailable".to_owned()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_does_not_hold_up_an_invalidation() {
+    let rig = Rig::new();
+    rig.shelf.hangs.store(true, Ordering::SeqCst);
+    let done = rig.invalidate(r#"["/"]"#).await;
+    assert_eq!((done.status, done.json().get("stored")), (200, None));
+}
+
 #[tokio::test]
 async fn dead_pages_are_removed_afterwards_but_not_those_of_other_hosts_or_soft_ones() {
     let rig = Rig::new();

@@ -26,12 +26,13 @@ use crate::policy::{key, vary};
 use crate::store::memory::MemoryStore;
 use crate::store::{Listed, Listing, Object, StoreError, Usage};
 
-/// A store that can be out of order, or one that a look costs a request.
+/// A store that can be out of order, one that a look costs a request, or one whose counting never ends.
 #[derive(Debug)]
 struct Shelf {
     inner: MemoryStore,
     broken: AtomicBool,
     remote: AtomicBool,
+    hangs: AtomicBool,
 }
 
 impl Shelf {
@@ -63,6 +64,9 @@ impl Store for Shelf {
     }
 
     async fn count(&self, path: &PathId) -> Option<u64> {
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         if self.remote.load(Ordering::SeqCst) { None } else { self.inner.count(path).await }
     }
 
@@ -143,7 +147,9 @@ impl Rig {
     }
 
     fn with(config: Config) -> Self {
-        let shelf = Arc::new(Shelf { inner: MemoryStore::new(64 << 20), broken: false.into(), remote: false.into() });
+        let inner = MemoryStore::new(64 << 20);
+        let shelf = Shelf { inner, broken: false.into(), remote: false.into(), hangs: false.into() };
+        let shelf = Arc::new(shelf);
         let diary = Arc::new(Diary {
             inner: MemoryJournal::new(JournalId("j".into())),
             fails: false.into(),
