@@ -202,10 +202,7 @@ async fn accept(
             tracing::debug!(%error, "TCP_NODELAY was not set");
         }
         let (handler, limits, draining) = (Arc::clone(handler), config.limits.clone(), draining.clone());
-        visitors.spawn(async move {
-            connection::serve(handler, stream, address.ip(), limits, draining).await;
-            drop(slot);
-        });
+        visitors.spawn(connection::serve(handler, stream, address.ip(), limits, draining, slot));
     }
 }
 

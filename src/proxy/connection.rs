@@ -8,6 +8,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
@@ -18,12 +19,18 @@ use crate::config::Limits;
 /// With this number of fields, its default, hyper needs no allocation to parse a head.
 const HEAD_FIELDS_OF_HYPER: usize = 100;
 
-/// Serves a connection until either side ends it; when `draining`, after the answer that is under way.
-pub async fn serve<S>(handler: Arc<Handler>, stream: S, address: IpAddr, limits: Limits, draining: CancellationToken)
-where
+/// Serves a connection until either side ends it; when `draining`, after the answer that is under way. `slot` is held until it is closed.
+pub async fn serve<S>(
+    handler: Arc<Handler>,
+    stream: S,
+    address: IpAddr,
+    limits: Limits,
+    draining: CancellationToken,
+    slot: OwnedSemaphorePermit,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let guard = Guard::new(stream, limits.idle_timeout);
+    let guard = Guard::new(stream, limits.idle_timeout, slot);
     let visitor = Visitor { last_request: guard.last_request(), interim: guard.interim(), ..Visitor::at(address) };
     let service = service_fn(move |request| {
         let (handler, visitor) = (Arc::clone(&handler), visitor.clone());

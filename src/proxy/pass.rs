@@ -26,13 +26,17 @@ use super::origin::{IncomingBody, OriginError, OutgoingBody, Stall};
 use super::outcome::{self, Outcome};
 use super::tunnel;
 use super::visit::{Refusal, Visit, Visitor};
+use crate::invalidation::NotDurable;
 use crate::invalidation::selector::{Record, Target};
+use crate::page::Sequence;
 use crate::policy::fields::{self, Told};
 use crate::policy::path;
 use crate::policy::reason::Reason;
 
 /// How long a visitor's body waits for the origin's 100 (Continue) before it is sent anyway (RFC 9110, section 10.1.1).
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an answer waits for the journal; then its path is not trusted on this node, durable or not.
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nodes of this kind that a request may pass through.
 const HOPS_MAX: usize = 8;
 
@@ -99,7 +103,7 @@ impl Handler {
             return self.reject(Refusal::Purge);
         }
         let Some(record) = self.own_path(visit, "PURGE") else { return self.reject(Refusal::BadTarget) };
-        let (status, text) = match self.invalidations.submit(record).await {
+        let (status, text) = match self.submit(record).await {
             Ok(sequence) => (StatusCode::OK, format!("Invalidated as number {sequence}.")),
             Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("Not invalidated: {error}. Please try again.")),
         };
@@ -134,7 +138,7 @@ impl Handler {
             // RFC 9110, section 10.1.1: such a visitor could not be told to continue.
             headers.remove(EXPECT);
         }
-        if let Some(protocol) = parts.headers.get(UPGRADE) {
+        if let Some(protocol) = parts.headers.get(UPGRADE).filter(|protocol| !is_http_again(protocol)) {
             headers.insert(UPGRADE, protocol.clone());
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
@@ -216,12 +220,17 @@ impl Handler {
     }
 
     async fn invalidate_own_path(&self, record: Record) {
-        if let Err(error) = self.invalidations.submit(record.clone()).await {
+        if let Err(error) = self.submit(record.clone()).await {
             let path = record.paths.first().map_or("", |target| &*target.path);
             tracing::error!(path, %error, "the app has changed, the invalidation is not durable: a restart may forget it");
             self.metrics.invalidation_failures.inc();
             self.invalidations.distrust(&record);
         }
+    }
+
+    async fn submit(&self, record: Record) -> Result<Sequence, NotDurable> {
+        let late = |_| Err(NotDurable::Journal("the journal does not answer".into()));
+        tokio::time::timeout(JOURNAL_TIMEOUT, self.invalidations.submit(record)).await.unwrap_or_else(late)
     }
 
     /// A path means every host, as in `POST /invalidate`: the same app may be known by several names.
@@ -255,6 +264,15 @@ fn may_have_changed(result: &Result<Response<IncomingBody>, OriginError>) -> boo
         Err(OriginError::Unreachable(_) | OriginError::Busy) => false,
         Err(OriginError::Timeout { .. } | OriginError::Broken(_) | OriginError::Upload(_)) => true,
     }
+}
+
+/// HTTP in a tunnel (`h2c`, `HTTP/2.0`, `TLS/1.3`) would ask the origin past every rule of this proxy; a server may ignore Upgrade (RFC 9110, section 7.8).
+fn is_http_again(protocols: &HeaderValue) -> bool {
+    let Ok(protocols) = protocols.to_str() else { return true };
+    protocols.split(',').any(|protocol| {
+        let name = protocol.trim().split('/').next().unwrap_or_default();
+        ["h2c", "h2", "h3", "http", "tls"].iter().any(|refused| name.eq_ignore_ascii_case(refused))
+    })
 }
 
 /// What is left of Max-Forwards after this hop; an error if nothing was.

@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::interim::Interim;
 use super::origin::Stall;
@@ -40,11 +41,13 @@ pub struct Guard<S> {
     interim_bytes: VecDeque<u8>,
     /// hyper has nothing half-written.
     between_answers: bool,
+    /// Its place among `limits.connections`: a tunnel takes it along.
+    _slot: OwnedSemaphorePermit,
 }
 
 impl<S> Guard<S> {
-    /// Guards the stream; a write that makes no progress for `idle` fails.
-    pub fn new(stream: S, idle: Duration) -> Self {
+    /// Guards the stream; a write that makes no progress for `idle` fails. The slot is given back when the stream is closed.
+    pub fn new(stream: S, idle: Duration, slot: OwnedSemaphorePermit) -> Self {
         Guard {
             stream,
             reader: Reader::default(),
@@ -53,6 +56,7 @@ impl<S> Guard<S> {
             interim: Arc::default(),
             interim_bytes: VecDeque::new(),
             between_answers: true,
+            _slot: slot,
         }
     }
 

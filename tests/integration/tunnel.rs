@@ -88,6 +88,36 @@ async fn a_client_library_gets_its_tunnel() {
 }
 
 #[tokio::test]
+async fn a_tunnel_keeps_its_place_among_the_connections() {
+    let app = Door::open().await;
+    let proxy = proxy().origin_at(&app.url()).set(|config| config.limits.connections = 1).start().await;
+    let both = tunnel(&proxy, &app).await;
+    let mut second = Wire::asking(proxy.address, ASKING).await;
+    assert!(app.is_silent().await);
+    drop(both);
+    let mut origin = app.enter().await;
+    origin.head().await;
+    origin.send(SWITCHING).await;
+    assert!(second.head().await.starts_with("HTTP/1.1 101 "));
+}
+
+/// HTTP/2 in a tunnel would ask the origin past every rule of the proxy.
+#[tokio::test]
+async fn http_is_not_switched_to_http() {
+    let app = Door::open().await;
+    let proxy = proxy().origin_at(&app.url()).start().await;
+    for protocols in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2"] {
+        let ask = ASKING.replace("Upgrade: websocket", &format!("Upgrade: {protocols}"));
+        let mut visitor = Wire::asking(proxy.address, &ask).await;
+        let mut origin = app.enter().await;
+        let asked = origin.head().await;
+        assert!(!asked.to_lowercase().contains("upgrade"), "{asked}");
+        origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno").await;
+        assert!(visitor.rest().await.ends_with("no"));
+    }
+}
+
+#[tokio::test]
 async fn an_origin_may_refuse_to_switch() {
     for (status, line) in [(200, "200 OK"), (426, "426 Upgrade Required"), (403, "403 Forbidden")] {
         let app = canned(format!("HTTP/1.1 {line}\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\nno")).await;
