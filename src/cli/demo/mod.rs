@@ -113,7 +113,7 @@ fn welcome(public_url: &str, admin_url: &str, taken: &[String]) -> String {
         "shop through everpage: {public_url}\n\
          dashboard: {admin_url}\n\
          {taken}\n\
-         Open a page twice: the app takes half a second, the cache does not.\n\
+         Open a page twice: the app takes 300 ms, the cache does not.\n\
          Change a flavor's price: the pages that show it are new at once, all others stay in the cache.\n\
          Ctrl-C ends the demo.\n"
     )
