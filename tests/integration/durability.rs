@@ -1,10 +1,22 @@
 //! What is on the disk: crashes, late writes, a journal that is lost, and one that cannot write.
 
 use std::fs::{self, File, OpenOptions};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use everpage::invalidation::Invalidations;
+use everpage::invalidation::journal::{Journal, JournalError, Recovered};
+use everpage::invalidation::selector::Record;
+use everpage::page::{JournalId, Sequence};
+use everpage::proxy::visit::Visitor;
+use everpage::store::memory::MemoryStore;
+use http_body_util::Full;
 use serde_json::json;
 
-use crate::support::{Asked, Origin, Proxy, Reply, origin, proxy};
+use crate::support::{Asked, HOST, Origin, Proxy, Reply, inside_with, origin, pieces, proxy};
 
 const PAGE: &str = "/shop/ice/";
 
@@ -155,4 +167,43 @@ async fn a_change_whose_invalidation_is_not_durable_is_still_seen_by_the_next_re
     proxy.invalidate_path("/unrelated").await;
     proxy.get("/").await;
     assert_eq!(proxy.get("/").await.outcome(), "hit");
+}
+
+/// A journal on a disk that hangs.
+#[derive(Debug)]
+struct Hanging;
+
+#[async_trait]
+impl Journal for Hanging {
+    fn id(&self) -> JournalId {
+        JournalId("hanging".into())
+    }
+
+    async fn append(&self, _: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+        std::future::pending().await
+    }
+
+    async fn fold(&self, _: Sequence, _: Vec<u8>) -> Result<(), JournalError> {
+        std::future::pending().await
+    }
+
+    fn tail_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// Fails when `Handler::submit` waits for the journal without a bound, or when nothing is distrusted then.
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_hangs_holds_up_no_post_for_long_and_its_page_is_not_trusted() {
+    let store = Arc::new(MemoryStore::new(1 << 20));
+    let invalidations = Invalidations::start(Arc::new(Hanging), Recovered::default());
+    let page = |_| async { pieces(http::Response::builder(), vec![Ok("page")]) };
+    let inside = inside_with(store, invalidations, |_| {}, page);
+    inside.get("/").await;
+    assert_eq!(inside.get("/").await.outcome(), "hit");
+    let post = http::Request::post("/").header("host", HOST).body(Full::new(Bytes::new())).unwrap();
+    let visitor = Visitor::at(Ipv4Addr::LOCALHOST.into());
+    let answer = tokio::time::timeout(Duration::from_secs(60), inside.handler.handle(post, &visitor)).await;
+    assert_eq!(answer.expect("it is answered").status(), 200);
+    assert_eq!(inside.get("/").await.outcome(), "miss");
 }

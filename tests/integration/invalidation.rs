@@ -1,25 +1,19 @@
 //! What an invalidation reaches, in each of its forms; what it answers; and what happens when it cannot be made.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use everpage::config::StoreKind;
 use everpage::invalidation::Invalidations;
 use everpage::invalidation::journal::memory::MemoryJournal;
 use everpage::invalidation::journal::{Journal, JournalError, Recovered, random_identity};
 use everpage::invalidation::selector::Record;
 use everpage::page::{JournalId, Sequence};
-use everpage::proxy::visit::Visitor;
-use everpage::store::memory::MemoryStore;
 use http::Method;
-use http_body_util::Full;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::support::{Asked, Gate, HOST, Origin, Proxy, Reply, inside_with, origin, pieces, proxy};
+use crate::support::{Asked, Gate, Origin, Proxy, Reply, origin, proxy};
 
 /// An origin that numbers the renderings of every page, and the proxy before it.
 async fn shop() -> (Origin, Proxy) {
@@ -490,25 +484,4 @@ async fn the_same_id_in_one_write_is_one_invalidation() {
         assert_eq!(other.await.unwrap(), Sequence(number));
     }
     assert_eq!(*journal.writes.lock(), [1, 3]);
-}
-
-/// A disk that hangs. Fails when `Handler::submit` waits for the journal without a bound, or when `distrust` is not called then.
-#[tokio::test(start_paused = true)]
-async fn a_journal_that_hangs_holds_up_no_post_for_long_and_its_page_is_not_trusted() {
-    let journal = MemoryJournal::new(random_identity());
-    let journal = Arc::new(Slow { journal, gate: Gate::default(), writes: Mutex::default() });
-    let invalidations = Invalidations::start(journal, Recovered::default());
-    let inside = inside_with(
-        Arc::new(MemoryStore::new(1 << 20)),
-        invalidations,
-        |_| {},
-        |_| async { pieces(http::Response::builder(), vec![Ok("page")]) },
-    );
-    inside.get("/").await;
-    assert_eq!(inside.get("/").await.outcome(), "hit");
-    let post = http::Request::post("/").header("host", HOST).body(Full::new(Bytes::new())).unwrap();
-    let visitor = Visitor::at(Ipv4Addr::LOCALHOST.into());
-    let answer = tokio::time::timeout(Duration::from_secs(60), inside.handler.handle(post, &visitor)).await;
-    assert_eq!(answer.expect("it is answered").status(), 200);
-    assert_eq!(inside.get("/").await.outcome(), "miss");
 }
