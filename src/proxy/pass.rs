@@ -210,11 +210,9 @@ impl Handler {
     }
 
     async fn invalidate_own_path(&self, record: Record) {
-        if let Err(error) = self.invalidations.submit(record.clone()).await {
-            let path = record.paths.first().map_or("", |target| &*target.path);
-            tracing::error!(path, %error, "the app has changed, the invalidation is not durable: a restart may forget it");
+        if let Err(error) = self.invalidations.submit_change(record).await {
+            tracing::error!(%error, "the app has changed, the invalidation is not durable yet: a crash may forget it");
             self.metrics.invalidation_failures.inc();
-            self.invalidations.distrust(&record);
         }
     }
 

@@ -140,7 +140,7 @@ async fn an_invalidation_that_cannot_be_made_durable_claims_nothing_and_can_be_t
     assert_eq!(proxy.invalidate_path("/").await["sequence"], 3);
 }
 
-/// A change through the proxy has happened, whatever the journal says. Fails when `invalidate_own_path` does not call `distrust`.
+/// A change through the proxy has happened, whatever the journal says. Fails when `invalidate_own_path` calls `submit` instead of `submit_change`.
 #[tokio::test]
 async fn a_change_whose_invalidation_is_not_durable_is_still_seen_by_the_next_request() {
     let (_origin, proxy) = counted().await;
