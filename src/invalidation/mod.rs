@@ -52,7 +52,7 @@ use self::index::{Index, Newest, Subject};
 use self::journal::{Journal, Recovered};
 use self::past::Past;
 use self::selector::Record;
-use crate::page::{JournalId, Page, Sequence};
+use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
 
 /// Invalidations that may wait for the journal at the same time; a further one is answered 503.
 const WAITING_MAX: usize = 10_000;
@@ -160,22 +160,24 @@ impl Invalidations {
         if page.validated_to.load(Ordering::Relaxed) == generation {
             return Verdict::Valid;
         }
-        let verdict = self.look_up(page);
+        let verdict = self.look_up(&page.head, &page.path_id);
         if verdict == Verdict::Valid {
             page.validated_to.store(generation, Ordering::Relaxed);
         }
         verdict
     }
 
-    fn look_up(&self, page: &Page) -> Verdict {
+    /// [`Invalidations::judge`] for a page of which only the head is at hand; always looks it up.
+    #[must_use]
+    pub fn look_up(&self, head: &PageHead, path_id: &PathId) -> Verdict {
         // A page from this journal's future shows that records were lost: nobody knows what they named.
-        if page.head.journal != self.shared.journal_id || page.head.as_of > self.applied() {
+        if head.journal != self.shared.journal_id || head.as_of > self.applied() {
             return Verdict::Invalid;
         }
-        let newest = self.newest(&Subject::of(page));
-        if newest.hard > page.head.as_of {
+        let newest = self.newest(&Subject { host: &head.host, path: &head.path, path_id, tags: &head.tags });
+        if newest.hard > head.as_of {
             Verdict::Invalid
-        } else if newest.soft > page.head.as_of {
+        } else if newest.soft > head.as_of {
             Verdict::Soft
         } else {
             Verdict::Valid
