@@ -64,6 +64,7 @@ impl From<NotDurable> for Failure {
         let word = match error {
             NotDurable::Busy => "journal-busy",
             NotDurable::Journal(_) => "not-durable",
+            NotDurable::Hangs => "journal-hangs",
             NotDurable::Stopped => "stopping",
         };
         let detail = format!("nothing is promised, try again with the same id: {error}");

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Parties;
-use crate::invalidation::index::Subject;
+use crate::invalidation::Verdict;
 use crate::page::{PageHead, PathId};
 
 /// What becomes of a stored page when somebody asks for it.
@@ -22,16 +22,13 @@ pub(super) enum Judgement {
 
 /// Judges a page that lies under `path_id`.
 pub(super) fn judge(parties: &Parties, head: &PageHead, path_id: &PathId) -> Judgement {
-    let subject = Subject { host: &head.host, path: &head.path, path_id, tags: &head.tags };
-    let newest = parties.invalidations.newest(&subject);
+    let verdict = parties.invalidations.look_up(head, path_id);
     let passed_seconds = parties.clock.now().seconds_since(head.stored_at);
-    if head.journal != *parties.invalidations.journal_id() || newest.hard > head.as_of {
-        Judgement::Invalid
-    } else if head.fresh_seconds.is_some_and(|fresh| passed_seconds >= fresh) {
-        Judgement::Expired
-    } else if newest.soft > head.as_of {
-        Judgement::Soft
-    } else {
-        Judgement::Valid
+    let is_expired = head.fresh_seconds.is_some_and(|fresh| passed_seconds >= fresh);
+    match verdict {
+        Verdict::Invalid => Judgement::Invalid,
+        Verdict::Valid | Verdict::Soft if is_expired => Judgement::Expired,
+        Verdict::Soft => Judgement::Soft,
+        Verdict::Valid => Judgement::Valid,
     }
 }

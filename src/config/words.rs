@@ -263,7 +263,7 @@ impl Kind for Status {
     type Value = StatusCode;
 
     fn expected(&self) -> String {
-        "a status from 200 to 599 other than 204, 206 and 304".to_owned()
+        "a status from 200 to 599 other than 206 and 304".to_owned()
     }
 
     fn read(&self, given: &Given) -> Result<StatusCode, Problems> {
@@ -273,7 +273,7 @@ impl Kind for Status {
         })?;
         StatusCode::from_u16(number)
             .ok()
-            .filter(|_| matches!(number, 200..=599) && !matches!(number, 204 | 206 | 304))
+            .filter(|_| matches!(number, 200..=599) && !matches!(number, 206 | 304))
             .ok_or_else(|| given.wrong(format!("{number} cannot be kept"), &self.expected()))
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::selector::Record;
 use super::{NotDurable, Shared};
@@ -14,51 +16,71 @@ const BATCH_MAX: usize = 1_000;
 /// Bytes of journal after which it is folded into a snapshot.
 const FOLD_BYTES: u64 = 32 << 20;
 
+/// How long overdue records wait for company before they are tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// A record on its way into the journal, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) record: Arc<Record>,
+    /// It names a change that has happened already: it takes effect at once, and is tried again until it is durable.
+    pub(super) has_happened: bool,
     pub(super) answer: oneshot::Sender<Result<Sequence, NotDurable>>,
 }
 
 /// Writes what waits, as one batch (group commit), applies it, and only then answers.
 pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>) {
     let mut waiting = Vec::new();
-    while queue.recv_many(&mut waiting, BATCH_MAX).await > 0 {
+    loop {
+        let next = queue.recv_many(&mut waiting, BATCH_MAX);
+        let count = if shared.overdue.lock().is_empty() { Ok(next.await) } else { timeout(RETRY_PAUSE, next).await };
+        let is_last = count == Ok(0);
         let batch = Batch::gather(&shared, waiting.drain(..));
-        if batch.records.is_empty() {
-            continue;
+        if !batch.records.is_empty() {
+            write(&shared, batch).await;
         }
-        let result = match shared.journal.append(&batch.records).await {
-            Ok(last) => Ok(last.0 - batch.records.len() as u64),
-            Err(error) => {
-                tracing::error!(%error, records = batch.records.len(), "invalidations could not be made durable");
-                Err(NotDurable::Journal(error.to_string().into()))
-            }
-        };
-        if let Ok(before) = result {
-            let numbered = batch.records.iter().zip(before + 1..).map(|(record, n)| (Sequence(n), Arc::clone(record)));
-            shared.apply(&numbered.collect::<Vec<_>>());
+        if is_last {
+            return;
         }
-        batch.answer(&result);
         if shared.journal.tail_bytes() > FOLD_BYTES {
             shared.fold().await;
         }
     }
 }
 
+async fn write(shared: &Shared, batch: Batch) {
+    let result = match shared.journal.append(&batch.records).await {
+        Ok(last) => Ok(last.0 - batch.records.len() as u64),
+        Err(error) => {
+            tracing::error!(%error, records = batch.records.len(), "invalidations could not be made durable");
+            Err(NotDurable::Journal(error.to_string().into()))
+        }
+    };
+    match result {
+        Ok(before) => {
+            let numbered = batch.records.iter().zip(before + 1..).map(|(record, n)| (Sequence(n), Arc::clone(record)));
+            shared.apply(&numbered.collect::<Vec<_>>());
+        }
+        Err(_) => batch.has_happened.iter().for_each(|position| shared.distrust(&batch.records[*position])),
+    }
+    batch.answer(&result);
+}
+
 /// What goes into the journal in one write: records whose id is new, and who waits for which of them.
 struct Batch {
     records: Vec<Arc<Record>>,
+    /// The positions of those that name what has happened already.
+    has_happened: Vec<usize>,
     answers: Vec<(usize, oneshot::Sender<Result<Sequence, NotDurable>>)>,
 }
 
 impl Batch {
     fn gather(shared: &Shared, waiting: impl Iterator<Item = Waiting>) -> Self {
-        let mut batch = Batch { records: Vec::new(), answers: Vec::new() };
+        let records = std::mem::take(&mut *shared.overdue.lock());
+        let mut batch = Batch { has_happened: (0..records.len()).collect(), records, answers: Vec::new() };
         let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
         let past = shared.past.lock();
-        for Waiting { record, answer } in waiting {
+        for Waiting { record, has_happened, answer } in waiting {
             if let Some(id) = &record.id {
                 if let Some(sequence) = past.sequence_of(id) {
                     // The asker may be gone: then nobody needs to know.
@@ -70,6 +92,9 @@ impl Batch {
                     continue;
                 }
                 positions.insert(Arc::clone(id), batch.records.len());
+            }
+            if has_happened {
+                batch.has_happened.push(batch.records.len());
             }
             batch.answers.push((batch.records.len(), answer));
             batch.records.push(record);

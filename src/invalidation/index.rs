@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use sha1::{Digest, Sha1};
 
 use super::selector::{Record, Target};
-use crate::page::{Page, PathId, Sequence};
+use crate::page::{PathId, Sequence};
 use crate::policy::path;
 
 /// Names kept at most. Beyond that the index forgets them all and calls every older page invalid: one refill of the cache instead of
@@ -28,14 +28,6 @@ pub struct Subject<'a> {
     pub path_id: &'a PathId,
     /// Known once the response's head has arrived; empty before.
     pub tags: &'a [std::sync::Arc<str>],
-}
-
-impl<'a> Subject<'a> {
-    /// The subject that a page is.
-    #[must_use]
-    pub fn of(page: &'a Page) -> Self {
-        Subject { host: &page.head.host, path: &page.head.path, path_id: &page.path_id, tags: &page.head.tags }
-    }
 }
 
 /// The newest records that name a subject; 0 where none does.

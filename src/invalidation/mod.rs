@@ -37,12 +37,16 @@ pub mod index;
 pub mod journal;
 mod past;
 pub mod selector;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use self::commit::{Waiting, commit};
@@ -50,10 +54,16 @@ use self::index::{Index, Newest, Subject};
 use self::journal::{Journal, Recovered};
 use self::past::Past;
 use self::selector::Record;
-use crate::page::{JournalId, Page, Sequence};
+use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
 
 /// Invalidations that may wait for the journal at the same time; a further one is answered 503.
 const WAITING_MAX: usize = 10_000;
+
+/// How long a change waits for the journal: somebody waits for the answer that brought it.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Changes that may wait to be made durable; beyond that, one record stands for everything.
+const OVERDUE_MAX: usize = 1_000;
 
 /// May a page be served?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +85,9 @@ pub enum NotDurable {
     /// The journal could not write.
     #[error("{0}")]
     Journal(Arc<str>),
+    /// The journal does not answer.
+    #[error("the journal does not answer")]
+    Hangs,
     /// The server is going down.
     #[error("the server is shutting down")]
     Stopped,
@@ -98,6 +111,8 @@ struct Shared {
     /// Changes with every change of the index, after it; starts at 1, so that a page's 0 means "never looked".
     generation: AtomicU64,
     past: Mutex<Past>,
+    /// Records of changes that have happened and are not durable yet.
+    overdue: Mutex<Vec<Arc<Record>>>,
 }
 
 impl Invalidations {
@@ -119,8 +134,29 @@ impl Invalidations {
     /// # Errors
     /// [`NotDurable`]: nothing may be claimed.
     pub async fn submit(&self, record: Record) -> Result<Sequence, NotDurable> {
+        self.queue(Arc::new(record), false).await
+    }
+
+    /// As [`Invalidations::submit`], for a change that has happened already, such as a POST through the proxy: if the record cannot be made durable,
+    /// it takes effect on this node all the same, and is tried again until it is durable.
+    ///
+    /// # Errors
+    /// [`NotDurable`] so far: a crash may forget it.
+    pub async fn submit_change(&self, record: Record) -> Result<Sequence, NotDurable> {
+        let record = Arc::new(record);
+        let hangs = |_| Err(NotDurable::Hangs);
+        let queued = self.queue(Arc::clone(&record), true);
+        let result = timeout(CHANGE_PATIENCE, queued).await.unwrap_or_else(hangs);
+        // Those that the journal has refused are distrusted where it did.
+        if let Err(NotDurable::Busy | NotDurable::Hangs) = result {
+            self.shared.distrust(&record);
+        }
+        result
+    }
+
+    async fn queue(&self, record: Arc<Record>, has_happened: bool) -> Result<Sequence, NotDurable> {
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { record: Arc::new(record), answer };
+        let waiting = Waiting { record, has_happened, answer };
         self.queue.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotDurable::Busy,
             mpsc::error::TrySendError::Closed(_) => NotDurable::Stopped,
@@ -134,33 +170,24 @@ impl Invalidations {
         if page.validated_to.load(Ordering::Relaxed) == generation {
             return Verdict::Valid;
         }
-        let verdict = self.look_up(page);
+        let verdict = self.look_up(&page.head, &page.path_id);
         if verdict == Verdict::Valid {
             page.validated_to.store(generation, Ordering::Relaxed);
         }
         verdict
     }
 
-    /// Kills what the record names on this node although it could not be made durable: pages of it are valid again only when their fetch began
-    /// after the next durable record. For a change that has happened already, such as a POST through the proxy.
-    pub fn distrust(&self, record: &Record) {
-        let mut index = self.shared.index.write();
-        // Read under the lock: every fetch that began before now carries at most this number.
-        let applied = self.shared.applied.load(Ordering::Acquire);
-        index.apply(Sequence(applied + 1), record);
-        drop(index);
-        self.shared.generation.fetch_add(1, Ordering::Release);
-    }
-
-    fn look_up(&self, page: &Page) -> Verdict {
+    /// [`Invalidations::judge`] for a page of which only the head is at hand; always looks it up.
+    #[must_use]
+    pub fn look_up(&self, head: &PageHead, path_id: &PathId) -> Verdict {
         // A page from this journal's future shows that records were lost: nobody knows what they named.
-        if page.head.journal != self.shared.journal_id || page.head.as_of > self.applied() {
+        if head.journal != self.shared.journal_id || head.as_of > self.applied() {
             return Verdict::Invalid;
         }
-        let newest = self.newest(&Subject::of(page));
-        if newest.hard > page.head.as_of {
+        let newest = self.newest(&Subject { host: &head.host, path: &head.path, path_id, tags: &head.tags });
+        if newest.hard > head.as_of {
             Verdict::Invalid
-        } else if newest.soft > page.head.as_of {
+        } else if newest.soft > head.as_of {
             Verdict::Soft
         } else {
             Verdict::Valid
@@ -234,6 +261,7 @@ impl Shared {
             applied: AtomicU64::new(applied.0),
             generation: AtomicU64::new(1),
             past: Mutex::new(past),
+            overdue: Mutex::default(),
         }
     }
 
@@ -262,6 +290,23 @@ impl Shared {
         batch.iter().for_each(|(sequence, record)| past.remember(*sequence, record));
     }
 
+    /// Kills what the record names on this node although it is not durable, and has it tried again: pages of it are valid again only when their fetch
+    /// began after the next durable record.
+    fn distrust(&self, record: &Arc<Record>) {
+        let mut index = self.index.write();
+        // Read under the lock: every fetch that began before now carries at most this number.
+        let applied = self.applied.load(Ordering::Acquire);
+        index.apply(Sequence(applied + 1), record);
+        drop(index);
+        self.generation.fetch_add(1, Ordering::Release);
+        let mut overdue = self.overdue.lock();
+        if overdue.len() < OVERDUE_MAX {
+            overdue.push(Arc::clone(record));
+        } else {
+            *overdue = vec![Arc::new(Record { at: record.at, all: true, ..Record::default() })];
+        }
+    }
+
     async fn fold(&self) {
         let sequence = Sequence(self.applied.load(Ordering::Acquire));
         let mut bytes = self.index.read().to_bytes();
@@ -270,96 +315,5 @@ impl Shared {
             Ok(()) => tracing::info!(%sequence, "journal folded into a snapshot"),
             Err(error) => tracing::warn!(%error, "the journal could not be folded; it goes on growing"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http::{HeaderMap, Method, StatusCode};
-
-    use super::journal::memory::MemoryJournal;
-    use super::selector::Target;
-    use super::*;
-    use crate::clock::UnixMillis;
-    use crate::page::PageHead;
-    use crate::policy::path;
-
-    fn invalidations() -> Invalidations {
-        Invalidations::start(Arc::new(MemoryJournal::new(JournalId("j".into()))), Recovered::default())
-    }
-
-    fn page(path: &str, as_of: u64, journal: &str) -> Page {
-        let head = PageHead {
-            method: Method::GET,
-            host: "h".into(),
-            path: path.into(),
-            query: None,
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            stored_at: UnixMillis(0),
-            age_seconds: 0,
-            fresh_seconds: None,
-            as_of: Sequence(as_of),
-            journal: JournalId(journal.into()),
-            tags: vec![],
-            varied_by: vec![],
-        };
-        Page::new(head, Bytes::new(), path::path_id(path))
-    }
-
-    fn names(path: &str) -> Record {
-        Record { paths: vec![Target { host: None, path: path.into() }], ..Record::default() }
-    }
-
-    #[tokio::test]
-    async fn a_page_is_valid_until_a_newer_record_names_it() {
-        let invalidations = invalidations();
-        let (named, other) = (page("/a", 0, "j"), page("/b", 0, "j"));
-        assert_eq!(invalidations.judge(&named), Verdict::Valid);
-        assert_eq!(invalidations.submit(names("/a")).await.unwrap(), Sequence(1));
-        assert_eq!(invalidations.judge(&named), Verdict::Invalid);
-        assert_eq!(invalidations.judge(&other), Verdict::Valid);
-        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
-    }
-
-    #[tokio::test]
-    async fn a_page_of_another_journal_or_of_the_future_is_never_valid() {
-        let invalidations = invalidations();
-        assert_eq!(invalidations.judge(&page("/a", 0, "other")), Verdict::Invalid);
-        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Invalid);
-    }
-
-    #[tokio::test]
-    async fn a_soft_record_lets_the_old_page_be_served() {
-        let invalidations = invalidations();
-        invalidations.submit(Record { soft: true, ..names("/a") }).await.unwrap();
-        let old = page("/a", 0, "j");
-        assert_eq!(invalidations.judge(&old), Verdict::Soft);
-        assert_eq!(invalidations.judge(&old), Verdict::Soft, "and is looked up each time");
-        invalidations.submit(names("/a")).await.unwrap();
-        assert_eq!(invalidations.judge(&old), Verdict::Invalid);
-    }
-
-    #[tokio::test]
-    async fn an_id_is_one_invalidation_also_in_one_batch() {
-        let invalidations = invalidations();
-        let with_id = || Record { id: Some("x".into()), ..names("/a") };
-        let (a, b) = tokio::join!(invalidations.submit(with_id()), invalidations.submit(with_id()));
-        assert_eq!((a.unwrap(), b.unwrap()), (Sequence(1), Sequence(1)));
-        assert_eq!(invalidations.submit(with_id()).await.unwrap(), Sequence(1));
-        assert_eq!(invalidations.submit(names("/b")).await.unwrap(), Sequence(2));
-    }
-
-    #[tokio::test]
-    async fn what_is_distrusted_is_valid_again_only_after_the_next_record() {
-        let invalidations = invalidations();
-        let old = page("/a", 0, "j");
-        assert_eq!(invalidations.judge(&old), Verdict::Valid);
-        invalidations.distrust(&names("/a"));
-        assert_eq!(invalidations.judge(&old), Verdict::Invalid);
-        assert_eq!(invalidations.judge(&page("/a", 0, "j")), Verdict::Invalid, "a fetch from before the next record");
-        invalidations.submit(names("/b")).await.unwrap();
-        assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
     }
 }

@@ -1,4 +1,4 @@
-//! A stored page becomes an answer: whole, 304, 412, a range, several ranges, 416, or only its head.
+//! A page, stored or on its way into the store, becomes an answer: whole, 304, 412, a range, several ranges, 416, or only its head.
 //!
 //! Follows RFC 9110, sections 13 (conditional requests) and 14 (ranges), and RFC 9111, section 4. Bodies are slices of the stored bytes.
 
@@ -15,6 +15,9 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::body::Body;
+use super::flight::{Head, Seat};
+use super::outcome::{self, Forwarded, Outcome};
+use super::visit::Visit;
 use crate::clock::UnixMillis;
 use crate::page::Page;
 use crate::policy::conditional::{self, Precondition};
@@ -59,6 +62,41 @@ pub(super) fn from_page(
             several => many_parts(headers, &page.body, several),
         },
     }
+}
+
+/// The answer to a request that reads along while the page is being kept.
+pub(super) fn from_flight(
+    visit: &Visit<'_>,
+    forwarded: Forwarded,
+    head: &Head,
+    seat: Seat,
+    leads: bool,
+) -> (Outcome, Response<Body>) {
+    let (outcome, field) = if leads {
+        (Outcome::Miss, outcome::stored(forwarded, head.status))
+    } else {
+        (Outcome::Collapsed, outcome::collapsed(forwarded))
+    };
+    let mut headers = head.headers.clone();
+    set_status(&mut headers, field);
+    if head.age_seconds > 0 {
+        headers.insert(AGE, head.age_seconds.into());
+    } else {
+        headers.remove(AGE);
+    }
+    if head.status.is_success() {
+        let request = &visit.parts.headers;
+        match conditional::evaluate(request, head.headers.get(ETAG), head.headers.get(LAST_MODIFIED)) {
+            Precondition::Proceed => {}
+            Precondition::NotModified => return (outcome, not_modified(headers)),
+            Precondition::Failed => return (outcome, failed(headers)),
+        }
+    }
+    let body = if visit.parts.method == Method::HEAD { Body::empty() } else { Body::stream(seat) };
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = headers;
+    (outcome, response)
 }
 
 /// Prepares the fields of a page for many answers: `Age` and our line of `Cache-Status` have their places already, so that an answer's copy of

@@ -7,28 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, DATE, ETAG, HOST, TRAILER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
-use sha1::{Digest, Sha1};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::answer;
+use super::errand::Errand;
 use super::flight::{Arrival, Flight, Head};
 use super::handler::Handler;
-use super::interim::{Interim, Listener};
+use super::kept::{Kept, kept_fields, make_page};
 use super::origin::{IncomingBody, OriginError};
-use super::visit::Visit;
 use crate::clock::UnixMillis;
-use crate::config::UnkeyedHeaders;
 use crate::invalidation::Verdict;
-use crate::invalidation::index::Subject;
-use crate::page::{Key, ObjectName, Page, PageHead, PathId, Sequence, Variants};
+use crate::page::{Key, Page, Sequence, Variants};
 use crate::policy::admission::{self, Admitted};
-use crate::policy::fields::{self, Told};
 use crate::policy::reason::Reason;
-use crate::policy::rules::Target;
 use crate::policy::{key, vary};
 use crate::store::{Object, StoreError};
 
@@ -36,97 +29,6 @@ use crate::store::{Object, StoreError};
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long writing a page may take; then it is not stored.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What the trip is for: everything of the request that it needs, owned.
-pub(super) struct Errand {
-    method: Method,
-    host: Arc<str>,
-    path: Arc<str>,
-    query: Option<Arc<str>>,
-    path_id: PathId,
-    /// The key before `Vary` has its say.
-    base: Key,
-    /// The key of the flight.
-    place: Key,
-    /// The fields that are known to select the page.
-    fields: Vec<HeaderName>,
-    /// The visitor's fields, for `Vary`.
-    client: HeaderMap,
-    /// The fields for the origin.
-    outgoing: HeaderMap,
-    /// Where interim answers of the origin go: to the visitor who leads.
-    interim: Option<Listener>,
-    /// Where the page may lie in the store, in the order to look, and the fields that are known to have led there; empty: do not look.
-    names: Vec<(ObjectName, Vec<HeaderName>)>,
-}
-
-impl Errand {
-    pub(super) fn new(
-        handler: &Handler,
-        visit: &Visit<'_>,
-        target: &Target<'_>,
-        place: Key,
-        fields: Vec<HeaderName>,
-        path_id: PathId,
-        look: bool,
-    ) -> Self {
-        let client = visit.parts.headers.clone();
-        let only = match handler.rules.unkeyed_headers() {
-            UnkeyedHeaders::Forward => None,
-            UnkeyedHeaders::Drop => Some(handler.rules.key_headers()),
-        };
-        let told = Told { host: &visit.host, https: visit.https, client: None };
-        let mut outgoing = fields::for_fill(&client, &told, only);
-        outgoing.insert(HOST, handler.host_for_origin(&visit.host));
-        let mut names = Vec::new();
-        if look {
-            if target.method == Method::HEAD {
-                let base = handler.rules.as_get(target, &client).key;
-                let fields = handler.memory.signpost(&base).map(|signpost| signpost.fields.clone()).unwrap_or_default();
-                let key = if fields.is_empty() { base } else { key::variant(&base, &fields, &client) };
-                names.push((ObjectName { path: path_id, method: Method::GET, key }, fields));
-            }
-            names.push((ObjectName { path: path_id, method: target.method.clone(), key: place }, fields.clone()));
-        }
-        Errand {
-            method: target.method.clone(),
-            host: target.host.into(),
-            path: target.path.as_ref().into(),
-            query: target.query.as_deref().map(Arc::from),
-            path_id,
-            base: target.key,
-            place,
-            fields,
-            client,
-            outgoing,
-            interim: visit.interim.map(Interim::listen),
-            names,
-        }
-    }
-
-    fn request(&self) -> Request<super::origin::OutgoingBody> {
-        let target = match &self.query {
-            Some(query) => format!("{}?{query}", self.path),
-            None => self.path.to_string(),
-        };
-        let mut request = Request::new(http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::try_from(target).expect("a normalised path and a parsed query are a target");
-        *request.headers_mut() = self.outgoing.clone();
-        if let Some(listener) = self.interim.clone() {
-            listener.attend(&mut request, |_| {});
-        }
-        request
-    }
-
-    fn subject<'a>(&'a self, tags: &'a [Arc<str>]) -> Subject<'a> {
-        Subject { host: &self.host, path: &self.path, path_id: &self.path_id, tags }
-    }
-
-    fn name(&self, key: Key) -> ObjectName {
-        ObjectName { path: self.path_id, method: self.method.clone(), key }
-    }
-}
 
 /// Whatever ends the task early, a panic included, those on board learn it and the flight leaves the board.
 struct Landing {
@@ -180,15 +82,6 @@ pub(super) async fn fly(
             let _ = handoff.send(response);
         }
     }
-}
-
-/// An admitted response with its final place.
-struct Kept {
-    admitted: Admitted,
-    key: Key,
-    /// The fields that select it, those of earlier responses included.
-    fields: Vec<HeaderName>,
-    signpost: Option<Arc<Variants>>,
 }
 
 impl Handler {
@@ -301,7 +194,16 @@ impl Handler {
             }
         };
         if flight.is_kept() {
-            let page = make_page(errand, &kept, parts.status, headers, as_of, now, self, flight.gather());
+            let page = make_page(
+                errand,
+                &kept,
+                parts.status,
+                headers,
+                as_of,
+                now,
+                self.invalidations.journal_id(),
+                flight.gather(),
+            );
             self.keep_page(errand, &kept, &Arc::new(page), flight, trailers).await;
         } else {
             flight.land(trailers);
@@ -393,70 +295,4 @@ impl Handler {
             self.uncacheable.insert(errand.place, until);
         }
     }
-
-    pub(super) fn host_for_origin(&self, visited: &str) -> HeaderValue {
-        let host = if self.settings.preserve_host { visited } else { &self.settings.origin_authority };
-        HeaderValue::try_from(host).expect("a normalised host is a field value")
-    }
-}
-
-/// The response's fields as they are kept and sent.
-fn kept_fields(mut headers: HeaderMap, status: StatusCode, now: UnixMillis) -> HeaderMap {
-    fields::remove_hop_by_hop(&mut headers);
-    fields::remove_cache_fields(&mut headers);
-    fields::add_via(&mut headers);
-    answer::reserve_places(&mut headers);
-    if status == StatusCode::OK {
-        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    }
-    // RFC 9110, section 6.6.1: whoever keeps a response without Date adds it.
-    if !headers.contains_key(DATE) {
-        let date = httpdate::fmt_http_date(now.to_system_time());
-        headers.insert(DATE, HeaderValue::try_from(date).expect("a date is a field value"));
-    }
-    headers
-}
-
-#[expect(clippy::too_many_arguments, reason = "the parts of a page, each from elsewhere")]
-fn make_page(
-    errand: &Errand,
-    kept: &Kept,
-    status: StatusCode,
-    mut headers: HeaderMap,
-    as_of: Sequence,
-    now: UnixMillis,
-    handler: &Handler,
-    body: Bytes,
-) -> Page {
-    // Trailers go to those who read along; what is kept has none.
-    headers.remove(TRAILER);
-    // RFC 9110, section 8.6: a 204 has no Content-Length.
-    if errand.method != Method::HEAD && status != StatusCode::NO_CONTENT {
-        headers.insert(CONTENT_LENGTH, body.len().into());
-        if !headers.contains_key(ETAG) {
-            headers.insert(ETAG, strong_etag(&body));
-        }
-    }
-    let head = PageHead {
-        method: errand.method.clone(),
-        host: Arc::clone(&errand.host),
-        path: Arc::clone(&errand.path),
-        query: errand.query.clone(),
-        status,
-        headers,
-        stored_at: now,
-        age_seconds: kept.admitted.age_seconds,
-        fresh_seconds: kept.admitted.fresh_seconds,
-        as_of,
-        journal: handler.invalidations.journal_id().clone(),
-        tags: kept.admitted.tags.clone(),
-        varied_by: vary::values(&kept.fields, &errand.client),
-    };
-    Page::new(head, body, errand.path_id)
-}
-
-/// The body's sha1: the same body has the same tag on every node and after every restart.
-fn strong_etag(body: &[u8]) -> HeaderValue {
-    let digest: [u8; 20] = Sha1::digest(body).into();
-    HeaderValue::try_from(format!("\"{}\"", hex::encode(digest))).expect("digits are a field value")
 }

@@ -15,20 +15,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, CONNECTION, ETAG, LAST_MODIFIED};
+use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::answer;
 use super::body::{Body, BoxError};
-use super::fill::{self, Errand};
-use super::flight::{Arrival, Boarding, Flight, Flights, Head, Seat};
+use super::errand::Errand;
+use super::fill;
+use super::flight::{Arrival, Boarding, Flight, Flights, Seat};
+use super::look::{Found, Place};
 use super::notice;
 use super::origin::{IncomingBody, Origin};
-use super::outcome::{self, Forwarded, Outcome};
+use super::outcome::{self, Outcome};
 use super::visit::{Front, Refusal, Visit, Visitor};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -36,7 +38,6 @@ use crate::invalidation::index::Subject;
 use crate::invalidation::{Invalidations, Verdict};
 use crate::metrics::Metrics;
 use crate::page::{Key, Page, PathId};
-use crate::policy::conditional::{self, Precondition};
 use crate::policy::reason::Reason;
 use crate::policy::rules::{Lookup, Rules, Target};
 use crate::policy::{key, path};
@@ -104,24 +105,6 @@ pub struct Parties {
     pub metrics: Arc<Metrics>,
     /// Where the time comes from.
     pub clock: Clock,
-}
-
-/// What a look into memory finds.
-enum Found {
-    Page(Arc<Page>),
-    /// It may be served while a newer one is fetched.
-    Soft(Arc<Page>, Place),
-    Nothing(Place),
-}
-
-/// Where a page would be, as far as memory knows.
-#[derive(Clone, Debug)]
-struct Place {
-    /// The key, `Vary` included as far as it is known.
-    key: Key,
-    /// The fields that are known to select it.
-    fields: Vec<HeaderName>,
-    forwarded: Forwarded,
 }
 
 /// How the request that leads a flight gets a response that cannot be shared.
@@ -216,7 +199,7 @@ impl Handler {
                 (Outcome::Hit, self.hit(visit, &page, "memory"))
             }
             Found::Soft(page, place) if !visit.is_inside => {
-                self.renew(visit, &target, place);
+                self.renew(visit, &self.target_of(&page, target, &visit.parts.headers), place);
                 (Outcome::SoftHit, self.hit(visit, &page, "soft"))
             }
             Found::Soft(_, place) | Found::Nothing(place) => {
@@ -228,50 +211,6 @@ impl Handler {
 
     fn hit(&self, visit: &Visit<'_>, page: &Arc<Page>, detail: &'static str) -> Response<Body> {
         answer::from_page(page, &visit.parts.method, &visit.parts.headers, self.clock.now(), outcome::hit(detail))
-    }
-
-    /// A stored GET answers HEAD; a HEAD of its own is looked for after it.
-    fn find(&self, target: &Target<'_>, request: &HeaderMap) -> Found {
-        if target.method == Method::HEAD
-            && let found @ (Found::Page(_) | Found::Soft(..)) =
-                self.find_under(&self.rules.as_get(target, request).key, request)
-        {
-            return found;
-        }
-        self.find_under(&target.key, request)
-    }
-
-    fn find_under(&self, base: &Key, request: &HeaderMap) -> Found {
-        let mut place = Place { key: *base, fields: Vec::new(), forwarded: Forwarded::UriMiss };
-        if let Some(found) = self.find_at(&mut place) {
-            return found;
-        }
-        let Some(signpost) = self.memory.signpost(base) else { return Found::Nothing(place) };
-        place.key = key::variant(base, &signpost.fields, request);
-        place.fields.clone_from(&signpost.fields);
-        place.forwarded = Forwarded::VaryMiss;
-        self.find_at(&mut place).unwrap_or(Found::Nothing(place))
-    }
-
-    fn find_at(&self, place: &mut Place) -> Option<Found> {
-        let page = self.memory.get(&place.key)?;
-        if !self.is_fresh(&page) {
-            place.forwarded = Forwarded::Stale;
-            return None;
-        }
-        match self.invalidations.judge(&page) {
-            Verdict::Valid => Some(Found::Page(page)),
-            Verdict::Soft => Some(Found::Soft(page, place.clone())),
-            Verdict::Invalid => {
-                place.forwarded = Forwarded::UriMiss;
-                None
-            }
-        }
-    }
-
-    pub(super) fn is_fresh(&self, page: &Page) -> bool {
-        let passed = || self.clock.now().seconds_since(page.head.stored_at);
-        page.head.fresh_seconds.is_none_or(|fresh| passed() < fresh)
     }
 
     async fn miss(
@@ -290,6 +229,9 @@ impl Handler {
                 // What it brought was not for this request: look again.
                 None => match self.find(target, &visit.parts.headers) {
                     Found::Page(page) => return (Outcome::Collapsed, self.hit(visit, &page, "memory")),
+                    Found::Soft(page, _) if !visit.is_inside => {
+                        return (Outcome::SoftHit, self.hit(visit, &page, "soft"));
+                    }
                     Found::Soft(_, found) | Found::Nothing(found) => place = found,
                 },
             }
@@ -360,7 +302,7 @@ impl Handler {
                 if is_other_variant || seat.was_overtaken(&self.invalidations, &subject, head.as_of) {
                     return None;
                 }
-                Some(stream(visit, place.forwarded, &head, seat, leads))
+                Some(answer::from_flight(visit, place.forwarded, &head, seat, leads))
             }
             Arrival::Alone(reason) => {
                 let response = handoff?.await.ok()?;
@@ -407,35 +349,6 @@ impl Handler {
     pub(super) fn reject(&self, refusal: Refusal) -> (Outcome, Response<Body>) {
         (Outcome::Rejected, notice::refusal(refusal))
     }
-}
-
-/// The answer to a request that reads along while the page is being kept.
-fn stream(visit: &Visit<'_>, forwarded: Forwarded, head: &Head, seat: Seat, leads: bool) -> (Outcome, Response<Body>) {
-    let (outcome, field) = if leads {
-        (Outcome::Miss, outcome::stored(forwarded, head.status))
-    } else {
-        (Outcome::Collapsed, outcome::collapsed(forwarded))
-    };
-    let mut headers = head.headers.clone();
-    answer::set_status(&mut headers, field);
-    if head.age_seconds > 0 {
-        headers.insert(AGE, head.age_seconds.into());
-    } else {
-        headers.remove(AGE);
-    }
-    if head.status.is_success() {
-        let request = &visit.parts.headers;
-        match conditional::evaluate(request, head.headers.get(ETAG), head.headers.get(LAST_MODIFIED)) {
-            Precondition::Proceed => {}
-            Precondition::NotModified => return (outcome, answer::not_modified(headers)),
-            Precondition::Failed => return (outcome, answer::failed(headers)),
-        }
-    }
-    let body = if visit.parts.method == Method::HEAD { Body::empty() } else { Body::stream(seat) };
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = headers;
-    (outcome, response)
 }
 
 fn log_access(parts: &Parts, visitor: &Visitor, outcome: Outcome, response: &Response<Body>, started: Instant) {

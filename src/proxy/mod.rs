@@ -1,19 +1,24 @@
 //! DATA PLANE: one request becomes one response.
 //!
-//! In reading order: [`handler`] is the flow chart, `visit` says who asks for what, `answer` makes a stored page an answer, `flight` collapses
-//! requests for the same page, `fill` fetches and keeps it, `pass` goes past the cache, [`origin`] is the only door to the app behind.
+//! In reading order: [`handler`] is the flow chart; [`visit`] says who asks for what, `look` what memory knows, `answer` makes a page an answer.
+//! `flight` collapses requests for the same page, `errand` is what a flight is for, `fill` fetches, `kept` makes the response a page. `pass` goes past the
+//! cache, with `upload` and `tunnel`. [`origin`] is the only door to the app behind; [`connection`], [`wire`] and [`interim`] are the one to visitors.
 
 mod answer;
 pub mod body;
 pub mod connection;
+mod errand;
 mod fill;
 mod flight;
 pub mod handler;
 pub mod interim;
+mod kept;
+mod look;
 mod notice;
 pub mod origin;
 pub mod outcome;
 mod pass;
 mod tunnel;
+mod upload;
 pub mod visit;
 pub mod wire;

@@ -3,16 +3,11 @@
 //! An unsafe method that succeeds invalidates its own path, durably, before its answer is passed on (RFC 9111, section 4.4): the visitor who
 //! posted a comment sees it on the next page. It does so in a task of its own, because the app has changed even if the visitor is gone by then.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, EXPECT, HOST, MAX_FORWARDS, TE, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -22,21 +17,16 @@ use super::answer::CACHE_STATUS;
 use super::body::{Body, BoxError};
 use super::handler::Handler;
 use super::notice;
-use super::origin::{IncomingBody, OriginError, OutgoingBody, Stall};
+use super::origin::{IncomingBody, OriginError, OutgoingBody};
 use super::outcome::{self, Outcome};
 use super::tunnel;
+use super::upload::{Gate, Upload, upload_failed};
 use super::visit::{Refusal, Visit, Visitor};
-use crate::invalidation::NotDurable;
 use crate::invalidation::selector::{Record, Target};
-use crate::page::Sequence;
 use crate::policy::fields::{self, Told};
 use crate::policy::path;
 use crate::policy::reason::Reason;
 
-/// How long a visitor's body waits for the origin's 100 (Continue) before it is sent anyway (RFC 9110, section 10.1.1).
-const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an answer waits for the journal; then its path is not trusted on this node, durable or not.
-const JOURNAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Nodes of this kind that a request may pass through.
 const HOPS_MAX: usize = 8;
 
@@ -103,7 +93,7 @@ impl Handler {
             return self.reject(Refusal::Purge);
         }
         let Some(record) = self.own_path(visit, "PURGE") else { return self.reject(Refusal::BadTarget) };
-        let (status, text) = match self.submit(record).await {
+        let (status, text) = match self.invalidations.submit(record).await {
             Ok(sequence) => (StatusCode::OK, format!("Invalidated as number {sequence}.")),
             Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("Not invalidated: {error}. Please try again.")),
         };
@@ -165,7 +155,7 @@ impl Handler {
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = asked_for(&parts.uri);
         *request.headers_mut() = headers;
-        let upload = Upload { body: Box::pin(body), gate, stall: Stall::new(self.settings.client_idle_timeout) };
+        let upload = Upload::new(body, gate, self.settings.client_idle_timeout);
         let limit = self.front.body_limit().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         request.map(|()| Limited::new(upload, limit).boxed_unsync())
     }
@@ -220,17 +210,10 @@ impl Handler {
     }
 
     async fn invalidate_own_path(&self, record: Record) {
-        if let Err(error) = self.submit(record.clone()).await {
-            let path = record.paths.first().map_or("", |target| &*target.path);
-            tracing::error!(path, %error, "the app has changed, the invalidation is not durable: a restart may forget it");
+        if let Err(error) = self.invalidations.submit_change(record).await {
+            tracing::error!(%error, "the app has changed, the invalidation is not durable yet: a crash may forget it");
             self.metrics.invalidation_failures.inc();
-            self.invalidations.distrust(&record);
         }
-    }
-
-    async fn submit(&self, record: Record) -> Result<Sequence, NotDurable> {
-        let late = |_| Err(NotDurable::Journal("the journal does not answer".into()));
-        tokio::time::timeout(JOURNAL_TIMEOUT, self.invalidations.submit(record)).await.unwrap_or_else(late)
     }
 
     /// A path means every host, as in `POST /invalidate`: the same app may be known by several names.
@@ -297,85 +280,4 @@ fn held(body: IncomingBody, guard: DropGuard) -> IncomingBody {
         frame
     };
     body.map_frame(unchanged).boxed_unsync()
-}
-
-fn upload_failed(error: &(dyn std::error::Error + 'static)) -> Response<Body> {
-    let mut source = Some(error);
-    while let Some(cause) = source {
-        if cause.is::<http_body_util::LengthLimitError>() {
-            return notice::refusal(Refusal::LargeBody);
-        }
-        source = cause.source();
-    }
-    let text = "The request's body broke off or stalled.";
-    notice::notice(StatusCode::REQUEST_TIMEOUT, text, outcome::rejected("upload"))
-}
-
-/// The visitor's body: it fails when it stalls, and waits at the gate where the visitor waits for 100 (Continue).
-struct Upload<B> {
-    body: Pin<Box<B>>,
-    gate: Gate,
-    stall: Stall,
-}
-
-/// Shut until the origin says 100 (Continue), or for [`CONTINUE_TIMEOUT`], and for good if it answers at once. As long as it is shut hyper tells
-/// the visitor nothing either.
-enum Gate {
-    Open,
-    /// Resolves to whether it opens.
-    Shut(Pin<Box<dyn Future<Output = bool> + Send>>),
-}
-
-impl Gate {
-    fn open() -> Self {
-        Gate::Open
-    }
-
-    fn shut(signal: oneshot::Receiver<()>, ended: CancellationToken) -> Self {
-        Gate::Shut(Box::pin(async move {
-            // Nobody can signal any more once the answer is there.
-            let is_refused = matches!(tokio::time::timeout(CONTINUE_TIMEOUT, signal).await, Ok(Err(_)));
-            if is_refused {
-                // An upload that fails takes its connection along: not before the answer has been read.
-                ended.cancelled_owned().await;
-            }
-            !is_refused
-        }))
-    }
-}
-
-impl<B> http_body::Body for Upload<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Gate::Shut(signal) = &mut self.gate {
-            if !std::task::ready!(signal.as_mut().poll(context)) {
-                return Poll::Ready(Some(Err("the origin did not ask for the body".into())));
-            }
-            self.gate = Gate::Open;
-        }
-        match self.body.as_mut().poll_frame(context) {
-            Poll::Ready(frame) => {
-                self.stall.moved();
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
-            Poll::Pending if self.stall.poll_expired(context).is_ready() => {
-                Poll::Ready(Some(Err("the visitor sent nothing within limits.idle_timeout".into())))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

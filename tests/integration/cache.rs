@@ -109,4 +109,21 @@ async fn early_hints_reach_the_visitor_before_the_answer_on_a_miss_and_on_a_pass
     assert!(old.await.starts_with("HTTP/1.0 200"), "HTTP/1.0 knows no interim answers");
 }
 
+/// Fails when a HEAD that finds a GET renews it by a HEAD of its own.
+#[tokio::test]
+async fn a_head_that_finds_a_soft_page_has_the_page_itself_fetched_anew() {
+    let gate = Gate::default();
+    let origin = origin().gated("/", &gate).start().await;
+    let proxy = proxy().origin(&origin).start().await;
+    gate.release();
+    proxy.get("/").await;
+    proxy.invalidate(serde_json::json!({"paths": ["/"], "soft": true})).await;
+    gate.arrival().await;
+    assert_eq!(proxy.head("/").await.cache_status(), "everpage; hit; detail=soft");
+    gate.arrival().await;
+    assert_eq!(origin.last().method, Method::GET);
+    gate.open();
+    proxy.renewed("/", "v2").await;
+}
+
 static HINTED: Semaphore = Semaphore::const_new(0);

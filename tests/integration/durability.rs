@@ -152,7 +152,7 @@ async fn an_invalidation_that_cannot_be_made_durable_claims_nothing_and_can_be_t
     assert_eq!(proxy.invalidate_path("/").await["sequence"], 3);
 }
 
-/// A change through the proxy has happened, whatever the journal says. Fails when `invalidate_own_path` does not call `distrust`.
+/// A change through the proxy has happened, whatever the journal says. Fails when `invalidate_own_path` calls `submit` instead of `submit_change`.
 #[tokio::test]
 async fn a_change_whose_invalidation_is_not_durable_is_still_seen_by_the_next_request() {
     let (_origin, proxy) = counted().await;
@@ -192,7 +192,7 @@ impl Journal for Hanging {
     }
 }
 
-/// Fails when `Handler::submit` waits for the journal without a bound, or when nothing is distrusted then.
+/// Fails when `Invalidations::submit_change` waits for the journal without a bound, or distrusts nothing then.
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_hangs_holds_up_no_post_for_long_and_its_page_is_not_trusted() {
     let store = Arc::new(MemoryStore::new(1 << 20));

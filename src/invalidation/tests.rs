@@ -1,0 +1,129 @@
+//! Records and pages, without the network.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::journal::memory::MemoryJournal;
+use super::selector::Target;
+use super::*;
+use crate::clock::UnixMillis;
+use crate::page::PageHead;
+use crate::policy::path;
+
+fn invalidations() -> Invalidations {
+    Invalidations::start(Arc::new(MemoryJournal::new(JournalId("j".into()))), Recovered::default())
+}
+
+fn page(path: &str, as_of: u64, journal: &str) -> Page {
+    let head = PageHead {
+        method: Method::GET,
+        host: "h".into(),
+        path: path.into(),
+        query: None,
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        stored_at: UnixMillis(0),
+        age_seconds: 0,
+        fresh_seconds: None,
+        as_of: Sequence(as_of),
+        journal: JournalId(journal.into()),
+        tags: vec![],
+        varied_by: vec![],
+    };
+    Page::new(head, Bytes::new(), path::path_id(path))
+}
+
+fn names(path: &str) -> Record {
+    Record { paths: vec![Target { host: None, path: path.into() }], ..Record::default() }
+}
+
+#[tokio::test]
+async fn a_page_is_valid_until_a_newer_record_names_it() {
+    let invalidations = invalidations();
+    let (named, other) = (page("/a", 0, "j"), page("/b", 0, "j"));
+    assert_eq!(invalidations.judge(&named), Verdict::Valid);
+    assert_eq!(invalidations.submit(names("/a")).await.unwrap(), Sequence(1));
+    assert_eq!(invalidations.judge(&named), Verdict::Invalid);
+    assert_eq!(invalidations.judge(&other), Verdict::Valid);
+    assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
+}
+
+#[tokio::test]
+async fn a_page_of_another_journal_or_of_the_future_is_never_valid() {
+    let invalidations = invalidations();
+    assert_eq!(invalidations.judge(&page("/a", 0, "other")), Verdict::Invalid);
+    assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Invalid);
+}
+
+#[tokio::test]
+async fn a_soft_record_lets_the_old_page_be_served() {
+    let invalidations = invalidations();
+    invalidations.submit(Record { soft: true, ..names("/a") }).await.unwrap();
+    let old = page("/a", 0, "j");
+    assert_eq!(invalidations.judge(&old), Verdict::Soft);
+    assert_eq!(invalidations.judge(&old), Verdict::Soft, "and is looked up each time");
+    invalidations.submit(names("/a")).await.unwrap();
+    assert_eq!(invalidations.judge(&old), Verdict::Invalid);
+}
+
+#[tokio::test]
+async fn an_id_is_one_invalidation_also_in_one_batch() {
+    let invalidations = invalidations();
+    let with_id = || Record { id: Some("x".into()), ..names("/a") };
+    let (a, b) = tokio::join!(invalidations.submit(with_id()), invalidations.submit(with_id()));
+    assert_eq!((a.unwrap(), b.unwrap()), (Sequence(1), Sequence(1)));
+    assert_eq!(invalidations.submit(with_id()).await.unwrap(), Sequence(1));
+    assert_eq!(invalidations.submit(names("/b")).await.unwrap(), Sequence(2));
+}
+
+/// A journal that fails as often as it is told to.
+#[derive(Debug)]
+struct Failing(MemoryJournal, AtomicU64);
+
+#[async_trait::async_trait]
+impl Journal for Failing {
+    fn id(&self) -> JournalId {
+        self.0.id()
+    }
+
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, journal::JournalError> {
+        if self.1.load(Ordering::Relaxed) > 0 {
+            self.1.fetch_sub(1, Ordering::Relaxed);
+            return Err(journal::JournalError::new("append", "told to fail"));
+        }
+        self.0.append(records).await
+    }
+
+    async fn fold(&self, sequence: Sequence, snapshot: Vec<u8>) -> Result<(), journal::JournalError> {
+        self.0.fold(sequence, snapshot).await
+    }
+
+    fn tail_bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_not_durable_takes_effect_and_is_tried_again_until_it_is() {
+    let journal = Failing(MemoryJournal::new(JournalId("j".into())), AtomicU64::new(3));
+    let invalidations = Invalidations::start(Arc::new(journal), Recovered::default());
+    let old = page("/a", 0, "j");
+    assert_eq!(invalidations.judge(&old), Verdict::Valid);
+    assert!(invalidations.submit_change(names("/a")).await.is_err());
+    assert_eq!(invalidations.judge(&old), Verdict::Invalid);
+    assert_eq!(invalidations.judge(&page("/a", 0, "j")), Verdict::Invalid, "a fetch from before it is durable");
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(invalidations.applied(), Sequence(1));
+    assert_eq!(&*invalidations.recent(1)[0].1.paths[0].path, "/a");
+    assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(invalidations.applied(), Sequence(1), "once is enough");
+}
+
+#[tokio::test]
+async fn an_invalidation_that_is_not_durable_takes_no_effect() {
+    let journal = Failing(MemoryJournal::new(JournalId("j".into())), AtomicU64::new(1));
+    let invalidations = Invalidations::start(Arc::new(journal), Recovered::default());
+    assert!(invalidations.submit(names("/a")).await.is_err());
+    assert_eq!(invalidations.judge(&page("/a", 0, "j")), Verdict::Valid);
+}

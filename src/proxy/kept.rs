@@ -1,0 +1,85 @@
+//! An admitted response becomes a page: which of its fields are kept, and what is added.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, DATE, ETAG, TRAILER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use sha1::{Digest, Sha1};
+
+use super::answer;
+use super::errand::Errand;
+use crate::clock::UnixMillis;
+use crate::page::{JournalId, Key, Page, PageHead, Sequence, Variants};
+use crate::policy::admission::Admitted;
+use crate::policy::{fields, vary};
+
+/// An admitted response with its final place.
+pub(super) struct Kept {
+    pub(super) admitted: Admitted,
+    pub(super) key: Key,
+    /// The fields that select it, those of earlier responses included.
+    pub(super) fields: Vec<HeaderName>,
+    pub(super) signpost: Option<Arc<Variants>>,
+}
+
+/// The response's fields as they are kept and sent.
+pub(super) fn kept_fields(mut headers: HeaderMap, status: StatusCode, now: UnixMillis) -> HeaderMap {
+    fields::remove_hop_by_hop(&mut headers);
+    fields::remove_cache_fields(&mut headers);
+    fields::add_via(&mut headers);
+    answer::reserve_places(&mut headers);
+    if status == StatusCode::OK {
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
+    // RFC 9110, section 6.6.1: whoever keeps a response without Date adds it.
+    if !headers.contains_key(DATE) {
+        let date = httpdate::fmt_http_date(now.to_system_time());
+        headers.insert(DATE, HeaderValue::try_from(date).expect("a date is a field value"));
+    }
+    headers
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a page, each from elsewhere")]
+pub(super) fn make_page(
+    errand: &Errand,
+    kept: &Kept,
+    status: StatusCode,
+    mut headers: HeaderMap,
+    as_of: Sequence,
+    now: UnixMillis,
+    journal: &JournalId,
+    body: Bytes,
+) -> Page {
+    // Trailers go to those who read along; what is kept has none.
+    headers.remove(TRAILER);
+    // RFC 9110, section 8.6: a 204 has no Content-Length.
+    if errand.method != Method::HEAD && status != StatusCode::NO_CONTENT {
+        headers.insert(CONTENT_LENGTH, body.len().into());
+        if !headers.contains_key(ETAG) {
+            headers.insert(ETAG, strong_etag(&body));
+        }
+    }
+    let head = PageHead {
+        method: errand.method.clone(),
+        host: Arc::clone(&errand.host),
+        path: Arc::clone(&errand.path),
+        query: errand.query.clone(),
+        status,
+        headers,
+        stored_at: now,
+        age_seconds: kept.admitted.age_seconds,
+        fresh_seconds: kept.admitted.fresh_seconds,
+        as_of,
+        journal: journal.clone(),
+        tags: kept.admitted.tags.clone(),
+        varied_by: vary::values(&kept.fields, &errand.client),
+    };
+    Page::new(head, body, errand.path_id)
+}
+
+/// The body's sha1: the same body has the same tag on every node and after every restart.
+fn strong_etag(body: &[u8]) -> HeaderValue {
+    let digest: [u8; 20] = Sha1::digest(body).into();
+    HeaderValue::try_from(format!("\"{}\"", hex::encode(digest))).expect("digits are a field value")
+}
