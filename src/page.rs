@@ -6,6 +6,7 @@
 
 pub mod stored;
 
+use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
+use parking_lot::Mutex;
 
 use crate::clock::UnixMillis;
 
@@ -217,9 +219,21 @@ pub struct Page {
     pub path_id: PathId,
     /// The index's generation at which the page was last found valid; 0: never looked.
     pub validated_to: AtomicU64,
+    /// What must live as long as this copy: its share of a bound on memory.
+    held: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Page {
+    /// Lets `share` live until this copy is gone or released.
+    pub fn hold(&self, share: impl Any + Send) {
+        *self.held.lock() = Some(Box::new(share));
+    }
+
+    /// Gives up what is held: this copy is counted elsewhere now.
+    pub fn release(&self) {
+        self.held.lock().take();
+    }
+
     /// Bytes it takes in memory, nearly; never changes.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
@@ -236,7 +250,7 @@ impl Page {
     pub fn new(mut head: PageHead, body: Bytes, path_id: PathId) -> Self {
         // Room for one more, so that inserting into a copy never grows it.
         head.headers.reserve(1);
-        Page { head, body, path_id, validated_to: AtomicU64::new(0) }
+        Page { head, body, path_id, validated_to: AtomicU64::new(0), held: Mutex::new(None) }
     }
 }
 

@@ -33,8 +33,6 @@ pub enum Reason {
     NoCache,
     /// `Vary: *`: anything may select it.
     VaryStar,
-    /// It varies, and `cache.max_variants` are kept already.
-    TooManyVariants,
     /// A part of a page, answered to a request for the whole.
     Partial,
     /// An empty 200 for which the origin did not say `Content-Length: 0`.
@@ -63,7 +61,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers: for counters.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 27] = [
         Reason::Method,
         Reason::Ignored,
         Reason::Authorization,
@@ -79,7 +77,6 @@ impl Reason {
         Reason::Private,
         Reason::NoCache,
         Reason::VaryStar,
-        Reason::TooManyVariants,
         Reason::Partial,
         Reason::Empty,
         Reason::TooLarge,
@@ -113,7 +110,6 @@ impl Reason {
             Reason::Private => "private",
             Reason::NoCache => "no-cache",
             Reason::VaryStar => "vary-star",
-            Reason::TooManyVariants => "too-many-variants",
             Reason::Partial => "partial",
             Reason::Empty => "empty",
             Reason::TooLarge => "too-large",

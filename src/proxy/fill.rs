@@ -23,6 +23,7 @@ use crate::page::{Key, Page, Sequence, Variants};
 use crate::policy::admission::{self, Admitted};
 use crate::policy::reason::Reason;
 use crate::policy::{key, vary};
+use crate::store::memory_tier::LARGE_BYTES;
 use crate::store::{Object, StoreError};
 
 /// How long a look into the store may take; then the origin is asked instead.
@@ -70,7 +71,7 @@ pub(super) async fn fly(
     handler.metrics.origin_seconds.observe(started.elapsed().as_secs_f64());
     let now = handler.clock.now();
     let judged = admission::judge_head(&handler.rules, &errand.method, response.status(), response.headers(), now)
-        .and_then(|admitted| handler.place_variant(&errand, admitted, as_of));
+        .map(|admitted| handler.place_variant(&errand, admitted, as_of));
     match judged {
         Ok(kept) => {
             handler.keep(flight, &errand, kept, as_of, now, response).await;
@@ -101,7 +102,10 @@ impl Handler {
             };
             match object {
                 Object::Page(page) => {
-                    if self.is_fresh(&page) && self.invalidations.judge(&page) == Verdict::Valid {
+                    if self.is_fresh(&page)
+                        && self.invalidations.judge(&page) == Verdict::Valid
+                        && self.has_room_for(&page)
+                    {
                         tracing::debug!(method = %name.method, path = &*errand.path, key = %name.key, "found in the store");
                         self.memory.insert(name.key, Arc::clone(&page));
                         return Some(Arrival::Stored(page, name.key, self.store.kind()));
@@ -119,6 +123,19 @@ impl Handler {
         None
     }
 
+    /// A large page that was read takes its share of `cache.max_fill_bytes`, as one that is fetched does.
+    fn has_room_for(&self, page: &Page) -> bool {
+        if page.body.len() <= LARGE_BYTES {
+            return true;
+        }
+        let kib = u32::try_from(page.body.len().div_ceil(1024)).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.fill_memory).try_acquire_many_owned(kib);
+        if share.is_err() {
+            self.metrics.refused(Reason::FillMemory.as_str()).inc();
+        }
+        share.map(|share| page.hold(share)).is_ok()
+    }
+
     /// A request without a body may be sent again when a pooled connection broke off without an answer (RFC 9110, section 9.2.2).
     async fn fetch(&self, errand: &Errand) -> Result<Response<IncomingBody>, OriginError> {
         match self.origin.send(errand.request()).await {
@@ -130,25 +147,24 @@ impl Handler {
         }
     }
 
-    /// Finds the key of an admitted response, and puts up the signpost if it varies.
-    fn place_variant(&self, errand: &Errand, admitted: Admitted, as_of: Sequence) -> Result<Kept, Reason> {
+    /// Finds the key of an admitted response, and puts up the signpost if it varies. The oldest variant makes room for one too many: refusing the new one
+    /// would let whoever comes first with invented values keep real visitors out.
+    fn place_variant(&self, errand: &Errand, admitted: Admitted, as_of: Sequence) -> Kept {
         let fields = vary::union(admitted.vary.clone(), &errand.fields);
         if fields.is_empty() {
-            return Ok(Kept { admitted, key: errand.base, fields, signpost: None });
+            return Kept { admitted, key: errand.base, fields, signpost: None, displaced: Vec::new() };
         }
         let key = key::variant(&errand.base, &fields, &errand.client);
         // Variants that an invalidation has killed since take no room.
         let newest = self.invalidations.newest(&errand.subject(&admitted.tags)).hard;
+        let _alone = self.signposting.lock();
         let mut known = match self.memory.signpost(&errand.base) {
             Some(signpost) if signpost.fields == fields && signpost.as_of >= newest => signpost.known.clone(),
             _ => Vec::new(),
         };
-        if !known.contains(&key) {
-            if known.len() >= self.settings.max_variants {
-                return Err(Reason::TooManyVariants);
-            }
-            known.push(key);
-        }
+        known.retain(|other| *other != key);
+        known.push(key);
+        let displaced = known.drain(..known.len().saturating_sub(self.settings.max_variants)).collect();
         let signpost = Arc::new(Variants {
             fields: fields.clone(),
             known,
@@ -159,7 +175,7 @@ impl Handler {
         });
         // At once: whoever waits for another variant must find its own key.
         self.memory.insert_signpost(errand.base, Arc::clone(&signpost));
-        Ok(Kept { admitted, key, fields, signpost: Some(signpost) })
+        Kept { admitted, key, fields, signpost: Some(signpost), displaced }
     }
 
     async fn keep(
@@ -265,7 +281,12 @@ impl Handler {
             self.note_refused(errand, Reason::Invalidated);
             return flight.land(trailers);
         }
+        // A slow fetch from before a soft invalidation may end after the one that renewed the page.
+        if self.memory.get(&kept.key).is_some_and(|newer| newer.head.as_of > page.head.as_of) {
+            return flight.land(trailers);
+        }
         self.memory.insert(kept.key, Arc::clone(page));
+        kept.displaced.iter().for_each(|key| self.memory.remove(key));
         self.uncacheable.remove(&errand.place);
         flight.land(trailers);
         let Ok(_writing) = self.writes.try_acquire() else {
@@ -275,6 +296,9 @@ impl Handler {
             self.store.put(&errand.name(kept.key), &Object::Page(Arc::clone(page))).await?;
             if let Some(signpost) = &kept.signpost {
                 self.store.put(&errand.name(errand.base), &Object::Variants(Arc::clone(signpost))).await?;
+            }
+            for key in &kept.displaced {
+                self.store.remove(&errand.name(*key)).await?;
             }
             Ok::<_, StoreError>(())
         };

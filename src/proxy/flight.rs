@@ -348,16 +348,28 @@ impl Flights {
     /// Joins the flight to this key, or leads a new one. An old one that admits nobody any more is forgotten: it ends for those on board.
     pub(super) fn board(&self, key: Key, invalidations: &Invalidations, subject: &Subject<'_>) -> Boarding {
         let joined_at = invalidations.applied();
-        let mut by_key = self.by_key.lock();
-        if let Some(flight) = by_key.get(&key)
-            && flight.admits(invalidations, subject)
-            && let Some(seat) = flight.join(joined_at)
-        {
-            return Boarding::Follow(seat);
+        let mut refused = None;
+        loop {
+            let current = self.by_key.lock().get(&key).cloned();
+            // Asked without the lock: a large record that is being applied holds up those who ask, and nobody else.
+            if let Some(flight) = &current
+                && !is_same(Some(flight), refused.as_ref())
+            {
+                if flight.admits(invalidations, subject)
+                    && let Some(seat) = flight.join(joined_at)
+                {
+                    return Boarding::Follow(seat);
+                }
+                refused = current;
+            }
+            let mut by_key = self.by_key.lock();
+            // Somebody else may lead a newer one by now.
+            if is_same(by_key.get(&key), refused.as_ref()) || !by_key.contains_key(&key) {
+                let (flight, seat) = Flight::begin(joined_at);
+                by_key.insert(key, Arc::clone(&flight));
+                return Boarding::Lead(flight, seat);
+            }
         }
-        let (flight, seat) = Flight::begin(joined_at);
-        by_key.insert(key, Arc::clone(&flight));
-        Boarding::Lead(flight, seat)
     }
 
     /// Takes the flight off the board, if it is still the one to this key.
@@ -372,4 +384,8 @@ impl Flights {
     pub(super) fn len(&self) -> usize {
         self.by_key.lock().len()
     }
+}
+
+fn is_same(one: Option<&Arc<Flight>>, other: Option<&Arc<Flight>>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
 }

@@ -64,6 +64,8 @@ pub struct Handler {
     /// Until when a page that could not be kept is fetched without collapsing.
     pub(super) uncacheable: quick_cache::sync::Cache<Key, u64>,
     pub(super) fill_memory: Arc<Semaphore>,
+    /// Signposts are read and written by one at a time.
+    pub(super) signposting: parking_lot::Mutex<()>,
     pub(super) writes: Semaphore,
     pub(super) last_write_warning: AtomicU64,
     pub(super) tasks: TaskTracker,
@@ -126,6 +128,7 @@ impl Handler {
             flights: Flights::default(),
             uncacheable: quick_cache::sync::Cache::new(UNCACHEABLE_MAX),
             fill_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
+            signposting: parking_lot::Mutex::default(),
             writes: Semaphore::new(WRITES_MAX),
             last_write_warning: AtomicU64::new(0),
             tasks: TaskTracker::new(),

@@ -21,6 +21,8 @@ pub(super) struct Kept {
     /// The fields that select it, those of earlier responses included.
     pub(super) fields: Vec<HeaderName>,
     pub(super) signpost: Option<Arc<Variants>>,
+    /// Variants that make room for this one.
+    pub(super) displaced: Vec<Key>,
 }
 
 /// The response's fields as they are kept and sent.

@@ -25,6 +25,7 @@ macro_rules! store_contract {
             the_last_put_wins,
             a_page_takes_the_place_of_a_signpost_and_back,
             a_page_of_another_path_is_refused,
+            remove_removes_what_lies_under_the_name_and_nothing_else,
             remove_older_removes_what_is_older_and_what_is_of_another_journal,
             remove_older_leaves_other_paths_alone,
             count_counts_what_lies_under_the_path,
@@ -187,6 +188,18 @@ pub async fn a_page_of_another_path_is_refused(store: Fresh) {
     let ((_, object), (elsewhere, _)) = (page("/blog/", b"hello"), page("/elsewhere/", b""));
     store.put(&elsewhere, &object).await.expect_err("invalidations of /blog/ would not find it");
     assert!(get(&store, &elsewhere).await.is_none());
+}
+
+pub async fn remove_removes_what_lies_under_the_name_and_nothing_else(store: Fresh) {
+    let (going, staying) = (page("/going/", b"a"), page("/staying/", b"b"));
+    for (name, object) in [&going, &staying] {
+        store.put(name, object).await.expect(HEALTHY);
+    }
+    store.remove(&going.0).await.expect(HEALTHY);
+    store.remove(&going.0).await.expect(HEALTHY);
+    assert!(store.get(&going.0).await.expect(HEALTHY).is_none());
+    assert!(store.get(&staying.0).await.expect(HEALTHY).is_some());
+    assert_eq!(store.count(&going.0.path).await.unwrap_or(0), 0);
 }
 
 pub async fn remove_older_removes_what_is_older_and_what_is_of_another_journal(store: Fresh) {

@@ -61,6 +61,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn remove(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.kept.lock().remove(name);
+        Ok(())
+    }
+
     async fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, StoreError> {
         let mut kept = self.kept.lock();
         let folder = kept.folders.get(path).into_iter().flatten();

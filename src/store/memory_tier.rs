@@ -17,16 +17,15 @@
 //! a large body is let in only when it is asked for a second time within `LARGE_SEEN_MAX` large ones, which restores 0.684.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::page::{Key, Page, Variants};
 
 /// A body above this is large.
-const LARGE_BYTES: usize = 1 << 20;
+pub const LARGE_BYTES: usize = 1 << 20;
 /// Large bodies remembered.
 const LARGE_SEEN_MAX: usize = 4096;
 /// What an entry takes beside its body and fields, measured with a counting allocator.
@@ -41,7 +40,8 @@ const AVERAGE_BYTES: u64 = 8 << 10;
 pub struct MemoryTier {
     pages: Option<Cache<Key, Arc<Page>, Weights, KeyHasher>>,
     signposts: Cache<Key, Arc<Variants>>,
-    large_seen: Mutex<quick_cache::unsync::Cache<Key, ()>>,
+    /// Large pages seen lately. While somebody still reads one, everyone else reads the same copy.
+    large: Cache<Key, Weak<Page>>,
 }
 
 /// How full it is.
@@ -70,25 +70,32 @@ impl MemoryTier {
                 Cache::with_options(options, Weights, KeyHasher::default(), DefaultLifecycle::default())
             }),
             signposts: Cache::new(SIGNPOSTS_MAX),
-            large_seen: Mutex::new(quick_cache::unsync::Cache::new(LARGE_SEEN_MAX)),
+            large: Cache::new(LARGE_SEEN_MAX),
         }
     }
 
     /// The page under the key.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Arc<Page>> {
-        self.pages.as_ref()?.get(key)
+        let page = self.pages.as_ref().and_then(|pages| pages.get(key));
+        page.or_else(|| self.large.get(key)?.upgrade())
     }
 
     /// Keeps the page, if there is room and it is wanted.
     pub fn insert(&self, key: Key, page: Arc<Page>) {
+        let mut is_wanted = true;
+        if page.body.len() > LARGE_BYTES {
+            is_wanted = self.large.get(&key).is_some();
+            self.large.insert(key, Arc::downgrade(&page));
+        }
         let Some(pages) = &self.pages else { return };
-        if page.body.len() > LARGE_BYTES && self.is_first_sight(key) {
+        if is_wanted {
+            page.release();
+            pages.insert(key, page);
+        } else {
             // What lies there is older.
             pages.remove(&key);
-            return;
         }
-        pages.insert(key, page);
     }
 
     /// The signpost under the key. Signposts are kept even where pages are not: requests find their variants by them.
@@ -102,11 +109,12 @@ impl MemoryTier {
         self.signposts.insert(key, signpost);
     }
 
-    /// Takes the page out, if it still is this one.
-    pub fn remove(&self, key: &Key, page: &Arc<Page>) {
+    /// Takes out what lies under the key.
+    pub fn remove(&self, key: &Key) {
         if let Some(pages) = &self.pages {
-            pages.remove_if(key, |other| Arc::ptr_eq(other, page));
+            pages.remove(key);
         }
+        self.large.remove(key);
     }
 
     /// How full it is.
@@ -114,15 +122,6 @@ impl MemoryTier {
     pub fn usage(&self) -> MemoryUsage {
         let Some(pages) = &self.pages else { return MemoryUsage::default() };
         MemoryUsage { entries: pages.len() as u64, bytes: pages.weight(), capacity: pages.capacity() }
-    }
-
-    fn is_first_sight(&self, key: Key) -> bool {
-        let mut seen = self.large_seen.lock();
-        let first = seen.get(&key).is_none();
-        if first {
-            seen.insert(key, ());
-        }
-        first
     }
 }
 
@@ -170,5 +169,95 @@ impl Hasher for KeyHasher {
 
     fn write_usize(&mut self, _: usize) {
         // The length of the array, the same for all.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::contract;
+
+    fn page(body_bytes: usize) -> Arc<Page> {
+        match contract::page("/", &vec![b'x'; body_bytes]).1 {
+            crate::store::Object::Page(page) => page,
+            crate::store::Object::Variants(_) => unreachable!("a page was made"),
+        }
+    }
+
+    fn key(number: u32) -> Key {
+        let mut bytes = [0; 20];
+        // Spread over the shards, as a sha1 is.
+        bytes[..8].copy_from_slice(&u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+        Key(bytes)
+    }
+
+    #[test]
+    fn what_was_put_is_at_hand() {
+        let tier = MemoryTier::new(1 << 20, 1 << 20);
+        let put = page(100);
+        tier.insert(key(1), Arc::clone(&put));
+        assert!(Arc::ptr_eq(&tier.get(&key(1)).unwrap(), &put));
+        assert!(tier.get(&key(2)).is_none());
+        tier.remove(&key(1));
+        assert!(tier.get(&key(1)).is_none());
+    }
+
+    #[test]
+    fn it_never_takes_more_than_its_capacity() {
+        let tier = MemoryTier::new(1 << 20, 1 << 20);
+        for number in 0..5000 {
+            tier.insert(key(number), page(1000));
+            assert!(tier.usage().bytes <= 1 << 20);
+        }
+        assert!(tier.usage().entries > 300, "{:?}", tier.usage());
+    }
+
+    #[test]
+    fn a_large_page_is_kept_when_it_is_seen_again_and_shared_meanwhile() {
+        let tier = MemoryTier::new(64 << 20, 8 << 20);
+        let first = page(LARGE_BYTES + 1);
+        tier.insert(key(1), Arc::clone(&first));
+        assert_eq!(tier.usage().entries, 0);
+        assert!(Arc::ptr_eq(&tier.get(&key(1)).unwrap(), &first), "whoever comes while it is read shares the copy");
+        drop(first);
+        assert!(tier.get(&key(1)).is_none());
+        tier.insert(key(1), page(LARGE_BYTES + 1));
+        assert_eq!(tier.usage().entries, 1);
+        assert!(tier.get(&key(1)).is_some());
+    }
+
+    #[test]
+    fn the_largest_body_fits_into_a_shard() {
+        for capacity in [1u64 << 20, 64 << 20, 256 << 20, 4 << 30] {
+            let largest = capacity / 2;
+            let per_shard = capacity / shards(capacity, largest) as u64;
+            assert!(largest + ENTRY_BYTES <= per_shard, "{capacity}");
+        }
+        assert_eq!(shards(4 << 30, 64 << 20), 16);
+    }
+
+    #[test]
+    fn without_capacity_only_signposts_are_kept() {
+        let tier = MemoryTier::new(0, 1 << 20);
+        tier.insert(key(1), page(10));
+        assert!(tier.get(&key(1)).is_none());
+        assert_eq!(tier.usage().bytes, 0);
+    }
+
+    #[test]
+    fn a_share_of_memory_is_given_back_when_the_page_goes_or_the_tier_takes_it() {
+        let tier = MemoryTier::new(64 << 20, 8 << 20);
+        let share = Arc::new(Bytes::new());
+        let passing = page(LARGE_BYTES + 1);
+        passing.hold(Arc::clone(&share));
+        assert_eq!(Arc::strong_count(&share), 2);
+        tier.insert(key(1), passing);
+        assert_eq!(Arc::strong_count(&share), 1, "seen once: nobody keeps it");
+        let staying = page(LARGE_BYTES + 1);
+        staying.hold(Arc::clone(&share));
+        tier.insert(key(1), Arc::clone(&staying));
+        assert_eq!(Arc::strong_count(&share), 1, "it counts against the tier's own capacity now");
     }
 }

@@ -93,6 +93,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// It was not kept; what lay there before still does.
     async fn put(&self, name: &ObjectName, object: &Object) -> Result<(), StoreError>;
 
+    /// Housekeeping: removes what lies under the name, if anything does.
+    ///
+    /// # Errors
+    /// It may still be there.
+    async fn remove(&self, name: &ObjectName) -> Result<(), StoreError>;
+
     /// Housekeeping: removes what lies under the path and can never be valid again, that is, what is older than `before` or of
     /// another journal. Returns how many objects went.
     ///

@@ -251,20 +251,6 @@ async fn a_variant_that_was_being_rendered_is_dead_too() {
     assert_eq!((after.outcome(), after.text()), ("hit", "de3"));
 }
 
-/// Fails when `Handler::place_variant` counts the dead: whoever filled the page with variants once would keep others out for ever.
-#[tokio::test]
-async fn an_invalidation_makes_room_for_other_variants() {
-    let origin = origin().held(PAGE, &opened(), by_language).start().await;
-    let proxy = proxy().origin(&origin).set(|config| config.cache.max_variants = 2).start().await;
-    for (language, outcome) in [("en", "miss"), ("de", "miss"), ("fr", "refused"), ("fr", "refused"), ("en", "hit")] {
-        assert_eq!(in_language(&proxy, language).send().await.outcome(), outcome, "{language}");
-    }
-    proxy.invalidate_path(PAGE).await;
-    for (language, outcome) in [("fr", "miss"), ("en", "miss"), ("de", "refused"), ("fr", "hit"), ("en", "hit")] {
-        assert_eq!(in_language(&proxy, language).send().await.outcome(), outcome, "{language}");
-    }
-}
-
 // --- the other selectors ---
 
 /// Whatever names the page: it is gone from memory, from the store, from the flight, and after a restart.

@@ -226,6 +226,10 @@ impl Store for Broken {
         Broken::fail()
     }
 
+    async fn remove(&self, _: &ObjectName) -> Result<(), StoreError> {
+        Broken::fail()
+    }
+
     async fn remove_older(&self, _: &PathId, _: &JournalId, _: Sequence) -> Result<u64, StoreError> {
         Broken::fail()
     }
@@ -338,6 +342,27 @@ async fn a_large_page_takes_memory_only_when_it_is_asked_for_again() {
     assert_eq!(proxy.revisit("/large").await.detail(), Some("filesystem"));
     assert_eq!(proxy.get("/large").await.detail(), Some("memory"));
     assert_eq!(origin.hits("/large"), 1);
+}
+
+/// Fails when `look_in_store` does not ask `has_room_for`.
+#[tokio::test]
+async fn a_large_stored_page_for_which_there_is_no_memory_comes_from_the_origin() {
+    let large = bytes::Bytes::from(bytes(2 << 20));
+    let body = large.clone();
+    let origin = origin()
+        .otherwise(move |_| {
+            let body = body.clone();
+            async move { Reply::new(body) }
+        })
+        .start()
+        .await;
+    let first = proxy().origin(&origin).start().await;
+    assert_eq!(first.get("/large").await.outcome(), "miss");
+    let scarce = |config: &mut Config| config.cache.max_fill_bytes = 1 << 20;
+    let second = proxy().origin(&origin).folder(first.stop().await).set(scarce).start().await;
+    let answer = second.get("/large").await;
+    assert_eq!((answer.body == large, answer.complete), (true, true));
+    assert_eq!(origin.hits("/large"), 2);
 }
 
 #[tokio::test]

@@ -59,6 +59,10 @@ impl Store for Shelf {
         self.inner.put(name, object).await
     }
 
+    async fn remove(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.inner.remove(name).await
+    }
+
     async fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, StoreError> {
         self.inner.remove_older(path, journal, before).await
     }

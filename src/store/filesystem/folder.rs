@@ -119,6 +119,18 @@ impl Folder {
         Temporary::write(&self.temporary, number, object)
     }
 
+    pub(super) fn remove_one(&self, name: &ObjectName) -> Result<(), Failure> {
+        let _locked = self.lock(&name.path);
+        let file = self.file_of(name);
+        match file::is_own(&file) {
+            Ok(()) => self.remove(name, &file)?,
+            // What is not ours is left alone, and what is not there needs no removal.
+            Err(_) => return Ok(()),
+        }
+        self.remove_if_empty(&name.path);
+        Ok(())
+    }
+
     pub(super) fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, Failure> {
         let _locked = self.lock(path);
         let mut removed = 0;

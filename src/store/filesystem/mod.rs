@@ -145,6 +145,11 @@ impl Store for FilesystemStore {
         self.run(action, move |folder| folder.put(&at, &what)).await
     }
 
+    async fn remove(&self, name: &ObjectName) -> Result<(), StoreError> {
+        let wanted = name.clone();
+        self.run(|| format!("remove {name}"), move |folder| folder.remove_one(&wanted)).await
+    }
+
     async fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, StoreError> {
         let (below, journal) = (*path, journal.clone());
         let action = || format!("remove old pages in {path}");

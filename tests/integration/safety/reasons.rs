@@ -46,7 +46,6 @@ fn met(reason: Reason) -> Met {
         }
         Reason::NoCache => answered("200 OK", "Content-Length: 1\r\nCache-Control: no-cache=\"set-cookie\"\r\n"),
         Reason::VaryStar => answered("200 OK", "Content-Length: 1\r\nVary: accept\r\nVary: cookie , *\r\n"),
-        Reason::TooManyVariants => Met::Test("one_variant_too_many_is_not_kept_until_the_page_is_invalidated"),
         Reason::Partial => answered("206 Partial Content", "Content-Length: 1\r\nContent-Range: bytes 0-0/1\r\n"),
         Reason::Empty => Met::Test("what_shows_only_with_the_body_is_counted_and_not_kept"),
         Reason::TooLarge => set(answered("200 OK", "Content-Length: 1\r\n"), |config| config.cache.max_body = 0),
@@ -170,25 +169,6 @@ async fn what_was_invalidated_while_it_was_rendered_is_counted_and_not_kept() {
     assert_eq!((answer.text(), inside.refused("invalidated")), ("old", 1));
     assert_eq!(inside.get("/").await.outcome(), "miss");
     assert_eq!(inside.get("/").await.outcome(), "hit");
-}
-
-#[tokio::test]
-async fn one_variant_too_many_is_not_kept_until_the_page_is_invalidated() {
-    let change = |config: &mut Config| config.cache.max_variants = 2;
-    let inside =
-        inside(change, |_| async { pieces(http::Response::builder().header("vary", "x-a"), vec![Ok("hello")]) });
-    let get = async |value: &str| inside.ask("/", &[("x-a", value)]).await;
-    for _ in 0..2 {
-        for (value, detail) in [("1", None), ("2", None), ("3", Some("too-many-variants"))] {
-            let first = get(value).await;
-            assert_eq!((first.outcome(), first.detail()), (if detail.is_some() { "refused" } else { "miss" }, detail));
-        }
-        assert_eq!((get("1").await.outcome(), get("2").await.outcome()), ("hit", "hit"));
-        inside.invalidate("/").await;
-    }
-    // Whoever comes first has room again.
-    assert_eq!(get("3").await.outcome(), "miss");
-    assert_eq!(get("3").await.outcome(), "hit");
 }
 
 #[tokio::test]

@@ -128,6 +128,10 @@ impl Store for SimulatedStore {
         Ok(())
     }
 
+    async fn remove(&self, _: &ObjectName) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn remove_older(&self, _: &PathId, _: &JournalId, _: Sequence) -> Result<u64, StoreError> {
         Ok(0)
     }

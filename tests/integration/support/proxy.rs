@@ -120,17 +120,23 @@ impl Proxy {
         Ask::new(self.admin, Method::GET, target).host("localhost").send().await
     }
 
-    /// Asks again until the fetch under way has ended: its page may be written to the store while further visitors read along.
+    /// Asks when the fetch under way has ended: its page may be written to the store while further visitors read along.
     pub async fn revisit(&self, target: &str) -> Answer {
         self.revisit_with(|| self.ask(Method::GET, target)).await
     }
 
     /// As [`Proxy::revisit`], with any request.
     pub async fn revisit_with(&self, ask: impl Fn() -> Ask) -> Answer {
+        self.landed().await;
+        ask().send().await
+    }
+
+    /// Until no fetch is under way: then everything is written, too.
+    async fn landed(&self) {
         for _ in 0..2000 {
-            let answer = ask().send().await;
-            if answer.outcome() != "collapsed" {
-                return answer;
+            let metrics = self.admin("/metrics").await;
+            if metrics.text().lines().any(|line| line == "everpage_flights 0") {
+                return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
