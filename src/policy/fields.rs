@@ -40,11 +40,12 @@ const OF_ONE_REQUEST: [HeaderName; 11] = [
 ];
 
 /// Request fields that name a visitor, a client, or another URL, host, scheme or method than the request line does.
-const NAMES_SOMEBODY: [&str; 24] = [
+const NAMES_SOMEBODY: [&str; 25] = [
     "cookie",
     "authorization",
     "pragma",
     "from",
+    "referer",
     "forwarded",
     "via",
     "x-real-ip",
