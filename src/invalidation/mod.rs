@@ -20,8 +20,8 @@
 //! - **a late writer** writes an object that every reader judges by its own `as_of`;
 //! - **a restart**: the record is durable before it is applied, and applied before the POST is answered.
 //!
-//! A page names its journal too. A lost or damaged journal is replaced by a new one with another identity: then no page is valid any more. A page
-//! whose `as_of` lies in its journal's future shows that records were lost, and is not valid either.
+//! A page names its journal too. A lost, damaged or copied journal is replaced by a new one with another identity: then no page is valid any more. A
+//! page whose `as_of` lies in its journal's future shows that records were lost, and is not valid either.
 //!
 //! # What it costs
 //!

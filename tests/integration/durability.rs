@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use everpage::proxy::visit::Visitor;
 use everpage::store::memory::MemoryStore;
 use http_body_util::Full;
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::support::{Asked, HOST, Origin, Proxy, Reply, inside_with, origin, pieces, proxy};
+use crate::support::{Asked, HOST, Origin, Proxy, Reply, inside_with, origin, pieces, proxy, stored_files};
 
 const PAGE: &str = "/shop/ice/";
 
@@ -64,7 +66,7 @@ async fn nothing_comes_back_after_a_crash_right_after_the_answer() {
 // --- a lost journal ---
 
 /// Stores v1, invalidates it, stores v2, lets `harm` the journal's folder, and looks what is served then.
-async fn assert_distrusted(harm: impl FnOnce(&std::path::Path)) {
+async fn assert_distrusted(harm: impl FnOnce(&Path)) {
     let (origin, proxy) = counted().await;
     proxy.get("/untouched").await;
     proxy.get(PAGE).await;
@@ -103,6 +105,71 @@ async fn with_a_damaged_journal_no_page_is_trusted() {
 #[tokio::test]
 async fn with_a_journal_that_lost_its_name_no_page_is_trusted() {
     assert_distrusted(|journal| fs::remove_file(journal.join("identity")).unwrap()).await;
+}
+
+/// How an old copy of the journal comes back.
+#[derive(Clone, Copy, Debug)]
+enum Back {
+    /// The copy itself is moved there.
+    Moved,
+    /// It is unpacked over the journal, which removes each file and writes it anew: the file system may give it the inode of the removed one.
+    Unpacked,
+}
+
+/// A backup from before an answered invalidation knows the journal's name and all about it but that. Fails when `recovery` does not ask whether
+/// the identity is a copy; with `Back::Unpacked` also, on file systems that use inodes again at once, when it does not ask when the file was born.
+#[tokio::test]
+async fn a_journal_that_is_put_back_from_a_copy_revives_no_page() {
+    for back in [Back::Moved, Back::Unpacked] {
+        let (origin, proxy) = counted().await;
+        proxy.get("/untouched").await;
+        proxy.get(PAGE).await;
+        proxy.written(2).await;
+        proxy.invalidate_path("/before").await;
+        let data = proxy.folder.path().join("data/default");
+        let (journal, copy) = (data.join("journal"), data.join("copy"));
+        copy_folder(&journal, &copy);
+        // By its prefix: the file of the page stays.
+        proxy.invalidate(json!({"prefixes": [PAGE]})).await;
+        let folder = proxy.stop().await;
+        match back {
+            Back::Moved => {
+                fs::remove_dir_all(&journal).unwrap();
+                fs::rename(copy, journal).unwrap();
+            }
+            Back::Unpacked => {
+                for name in ["identity", "log-00000000000000000001"] {
+                    fs::remove_file(journal.join(name)).unwrap();
+                    fs::copy(copy.join(name), journal.join(name)).unwrap();
+                }
+            }
+        }
+        assert_eq!(stored_files(&folder).len(), 2, "{back:?}: the old pages are there");
+        let proxy = crate::support::proxy().origin(&origin).folder(folder).start().await;
+        proxy.assert_new(PAGE, "v2").await;
+        proxy.assert_new("/untouched", "v2").await;
+        let proxy = proxy.restart(&origin).await;
+        assert_eq!(proxy.get(PAGE).await.outcome(), "hit", "{back:?}");
+    }
+}
+
+/// Fails when a journal is known by its path.
+#[tokio::test]
+async fn a_folder_that_is_moved_keeps_its_pages() {
+    let (origin, proxy) = counted().await;
+    proxy.get(PAGE).await;
+    let (folder, elsewhere) = (proxy.stop().await, TempDir::new().unwrap());
+    fs::rename(folder.path().join("data"), elsewhere.path().join("data")).unwrap();
+    let proxy = crate::support::proxy().origin(&origin).folder(elsewhere).start().await;
+    assert_eq!(proxy.get(PAGE).await.outcome(), "hit");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 // --- a journal that cannot write ---

@@ -1,7 +1,7 @@
 //! A journal in a folder, for one node: which invalidations were made, kept through crashes and power cuts.
 //!
 //! ```text
-//! journal/identity                          {"format":1,"id":"...","created":...}
+//! journal/identity                          {"format":1,"id":"...","created":...,"file":{"inode":...,"born":...}}
 //! journal/log-<first sequence>              one line for each record: <crc32> <sequence> <json>
 //! journal/snapshot-<sequence>               <crc32> <sequence> <bytes>: stands for all records up to there
 //! journal/lock                              held while a process has the journal open
@@ -15,7 +15,13 @@
 //! At opening, a last line that was cut off is dropped: it was never acknowledged. Any other damage means that an invalidation may
 //! be lost, and then no old page can be trusted: the files are moved aside and a journal with another identity begins, under
 //! which none of them is valid.
+//!
+//! A copy of the folder counts as damaged too, for invalidations may have been made since it was taken: `identity` says by its inode
+//! and its time of birth which file it is itself, and a copy or a restored file is another one. A folder that is renamed or moved
+//! within its file system stays what it was. What cannot be noticed: an older state under the same inodes, brought by a snapshot of
+//! the disk or of the machine or by writing over the files in place, and a folder that was moved away while another took its place.
 
+mod birthmark;
 mod files;
 mod line;
 mod recovery;
@@ -24,7 +30,7 @@ mod tests;
 mod writer;
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+use self::birthmark::Birthmark;
 use self::recovery::{Found, Intact};
 use self::writer::Writer;
 use super::{Journal, JournalError, Recovered};
@@ -51,6 +58,8 @@ struct Identity {
     format: u64,
     id: JournalId,
     created: UnixMillis,
+    /// Of the file that holds this: a copy tells itself by it.
+    file: Birthmark,
 }
 
 /// Why a journal cannot be opened: the system refuses. Damage is no reason, see [`open`].
@@ -93,8 +102,8 @@ pub struct FilesystemJournal {
 
 /// Opens the journal in `<dir>/journal`, or begins one. Blocks: for start-up.
 ///
-/// A damaged journal is moved aside, an error is logged, and an empty journal with a `new_identity` is returned: all pages that were
-/// stored before are invalid then.
+/// A damaged or copied journal is moved aside, an error is logged, and an empty journal with a `new_identity` is returned: all
+/// pages that were stored before are invalid then.
 ///
 /// # Errors
 /// The folder is in use, or the system refuses to read or write it.
@@ -115,7 +124,7 @@ pub fn open(
             let intact = begin(&folder, now, new_identity())?;
             tracing::error!(
                 %damage, moved_to = %aside.display(), journal = %intact.id,
-                "the journal of invalidations is damaged and cannot say any more what was invalidated; \
+                "the journal of invalidations cannot say any more what was invalidated; \
                  a new journal begins, and no page that was stored before is served"
             );
             intact
@@ -142,10 +151,12 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 fn begin(folder: &Path, created: UnixMillis, id: JournalId) -> Result<Intact, OpenError> {
     let segment = files::segment(folder, Sequence(1));
     files::replace(&segment, b"").map_err(OpenError::at("create", &segment))?;
-    let identity = Identity { format: FORMAT, id: id.clone(), created };
-    let json = serde_json::to_vec(&identity).expect("three plain members");
     let path = folder.join(files::IDENTITY);
-    files::replace(&path, &json).map_err(OpenError::at("create", &path))?;
+    let write = |file: &mut File| {
+        let identity = Identity { format: FORMAT, id: id.clone(), created, file: Birthmark::of(file)? };
+        file.write_all(&serde_json::to_vec(&identity).expect("four plain members"))
+    };
+    files::replace_with(&path, write).map_err(OpenError::at("create", &path))?;
     tracing::info!(journal = %id, folder = %folder.display(), "a new journal of invalidations begins");
     Ok(Intact { id, recovered: Recovered::default(), segments: vec![(Sequence(1), 0)], torn_bytes: 0 })
 }

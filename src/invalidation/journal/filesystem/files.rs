@@ -68,10 +68,15 @@ fn number(name: &str, prefix: &str) -> Option<Sequence> {
 
 /// Puts a whole file in place of what lies there, if anything: durable when it returns. After an error either may be there.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], for content that depends on the file which it is written to: the same file ends in place.
+pub(super) fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(ASIDE);
     let mut file = File::create(&aside)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(&aside, path)?;
     sync_folder(path.parent().expect("our files lie in a folder"))

@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::birthmark::Birthmark;
 use super::files::{self, Listing};
 use super::line::{self, MAX_LINE_BYTES};
 use super::{FORMAT, Identity, OpenError};
@@ -15,7 +16,7 @@ use crate::invalidation::journal::Recovered;
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
 
-/// Bytes of an identity file: it holds three short members.
+/// Bytes of an identity file: it holds four short members.
 const MAX_IDENTITY_BYTES: u64 = 4096;
 
 /// What was found in the folder.
@@ -58,6 +59,9 @@ pub(super) enum Reason {
     /// Its bytes are not those that were written.
     #[error("the file is damaged")]
     BadIdentity,
+    /// It was complete when it was copied; what was invalidated since then, nobody knows.
+    #[error("the folder was copied or restored from elsewhere: what was invalidated since then is not in it")]
+    Copied,
     /// Written by a later version, which may have said things that this one would miss.
     #[error("format {0} is newer than this version of everpage, which knows {FORMAT}")]
     NewerFormat(u64),
@@ -148,11 +152,18 @@ fn begun_only(folder: &Path, listing: &Listing) -> Result<bool, Unread> {
 fn read_identity(path: &Path) -> Result<JournalId, Unread> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed("open", path))?;
+    let birthmark = Birthmark::of(&file).map_err(failed("look at", path))?;
     file.take(MAX_IDENTITY_BYTES).read_to_end(&mut bytes).map_err(failed("read", path))?;
     // The format first: another one may have other members.
     let format = serde_json::from_slice::<serde_json::Value>(&bytes).ok().and_then(|json| json["format"].as_u64());
     match (format, serde_json::from_slice::<Identity>(&bytes)) {
-        (Some(FORMAT), Ok(identity)) if !identity.id.0.is_empty() => Ok(identity.id),
+        (Some(FORMAT), Ok(identity)) if !identity.id.0.is_empty() => {
+            if identity.file.is_still(&birthmark) {
+                Ok(identity.id)
+            } else {
+                Err(damage(path.to_owned(), Reason::Copied))
+            }
+        }
         (Some(format), _) if format > FORMAT => Err(damage(path.to_owned(), Reason::NewerFormat(format))),
         _ => Err(damage(path.to_owned(), Reason::BadIdentity)),
     }
