@@ -7,6 +7,7 @@
 
 mod answer;
 mod chores;
+pub mod connection;
 mod dashboard;
 mod explain;
 mod guard;
