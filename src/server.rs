@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::BodyExt as _;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -135,14 +135,16 @@ impl Server {
     /// all within `limits.drain_timeout`. When it returns, another server may open the folder.
     ///
     /// # Errors
-    /// The admin listener failed.
+    /// The admin listener crashed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let admin_ends = CancellationToken::new();
-        let admin_ended = admin_ends.clone().cancelled_owned();
-        let admin =
-            tokio::spawn(axum::serve(self.admin, self.admin_router).with_graceful_shutdown(admin_ended).into_future());
+        let head_timeout = self.config.limits.head_timeout;
+        let admin = tokio::spawn(administer(self.admin, self.admin_router, head_timeout, admin_ends.clone()));
         let visitors = TaskTracker::new();
-        let accept = accept(self.public, &self.handler, &self.config, &self.connections, &visitors, &self.draining);
+        let accept = accept(self.public, &self.connections, &visitors, |stream, address, slot| {
+            let (handler, limits) = (Arc::clone(&self.handler), self.config.limits.clone());
+            connection::serve(handler, stream, address.ip(), limits, self.draining.clone(), slot)
+        });
         tokio::select! {
             () = accept => unreachable!("the listener is asked again and again"),
             () = shutdown => {}
@@ -166,7 +168,7 @@ impl Server {
         admin_ends.cancel();
         drop(self.handler);
         let result = match timeout_at(Instant::now() + LAST_WORDS, admin).await {
-            Ok(ended) => ended.context("the admin listener crashed")?.context("the admin listener failed"),
+            Ok(ended) => ended.context("the admin listener crashed"),
             // Somebody holds a connection open: it ends with the process.
             Err(_) => Ok(()),
         };
@@ -180,16 +182,29 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, L
     TcpListener::bind(address).await.map_err(|source| ListenError { key, address, source })
 }
 
-async fn accept(
+/// The admin API until `ends` is cancelled, and then what is under way.
+async fn administer(listener: TcpListener, router: axum::Router, head_timeout: Duration, ends: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(admin::connection::CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    let accept = accept(listener, &slots, &connections, |stream, address, slot| {
+        admin::connection::serve(router.clone(), stream, address, head_timeout, ends.clone(), slot)
+    });
+    ends.run_until_cancelled(accept).await;
+    connections.close();
+    connections.wait().await;
+}
+
+/// Lets each connection be served in a task of its own, as many at a time as there are `slots`; further ones wait in the system's backlog.
+async fn accept<F>(
     listener: TcpListener,
-    handler: &Arc<Handler>,
-    config: &Config,
-    connections: &Arc<Semaphore>,
-    visitors: &TaskTracker,
-    draining: &CancellationToken,
-) {
+    slots: &Arc<Semaphore>,
+    connections: &TaskTracker,
+    serve: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     loop {
-        let slot = Arc::clone(connections).acquire_owned().await.expect("nobody closes this semaphore");
+        let slot = Arc::clone(slots).acquire_owned().await.expect("nobody closes this semaphore");
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -201,8 +216,7 @@ async fn accept(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was not set");
         }
-        let (handler, limits, draining) = (Arc::clone(handler), config.limits.clone(), draining.clone());
-        visitors.spawn(connection::serve(handler, stream, address.ip(), limits, draining, slot));
+        connections.spawn(serve(stream, address, slot));
     }
 }
 

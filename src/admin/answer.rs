@@ -17,13 +17,13 @@ use crate::policy::explain::QuestionError;
 use crate::store::StoreError;
 
 /// An answer that is none.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     status: StatusCode,
     says: Says,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Says {
     /// A name that stays the same.
     error: &'static str,

@@ -7,6 +7,7 @@
 
 mod answer;
 mod chores;
+pub mod connection;
 mod dashboard;
 mod explain;
 mod guard;
@@ -100,11 +101,17 @@ struct Control {
     parties: Parties,
     started: UnixMillis,
     chores: Chores,
+    last_word: health::LastWord,
 }
 
 /// All of the admin API. To be called within a tokio runtime: it starts the tasks that work after an answer.
 pub fn router(parties: Parties) -> Router {
-    let control = Arc::new(Control { started: parties.clock.now(), chores: Chores::start(&parties), parties });
+    let control = Arc::new(Control {
+        started: parties.clock.now(),
+        chores: Chores::start(&parties),
+        last_word: health::LastWord::default(),
+        parties,
+    });
     // Whoever asks for health gets an answer, however many others ask for something else.
     let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
     let files = Router::new()

@@ -13,8 +13,8 @@ use crate::page::Sequence;
 
 /// Records that go into the journal in one write.
 const BATCH_MAX: usize = 1_000;
-/// Bytes of journal after which it is folded into a snapshot.
-const FOLD_BYTES: u64 = 32 << 20;
+/// Bytes that the journal grows by until it is folded into a snapshot (again, if that failed: it takes a moment in which no record is written).
+pub(super) const FOLD_BYTES: u64 = 32 << 20;
 
 /// How long overdue records wait for company before they are tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ pub(super) struct Waiting {
 /// Writes what waits, as one batch (group commit), applies it, and only then answers.
 pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>) {
     let mut waiting = Vec::new();
+    let mut fold_beyond = FOLD_BYTES;
     loop {
         let next = queue.recv_many(&mut waiting, BATCH_MAX);
         let count = if shared.overdue.lock().is_empty() { Ok(next.await) } else { timeout(RETRY_PAUSE, next).await };
@@ -42,8 +43,9 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
         if is_last {
             return;
         }
-        if shared.journal.tail_bytes() > FOLD_BYTES {
+        if shared.journal.tail_bytes() > fold_beyond {
             shared.fold().await;
+            fold_beyond = shared.journal.tail_bytes() + FOLD_BYTES;
         }
     }
 }

@@ -46,12 +46,13 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use self::commit::{Waiting, commit};
 use self::index::{Index, Newest, Subject};
-use self::journal::{Journal, Recovered};
+use self::journal::{Journal, JournalError, Recovered};
 use self::past::Past;
 use self::selector::Record;
 use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
@@ -307,11 +308,21 @@ impl Shared {
         }
     }
 
-    async fn fold(&self) {
+    /// To be called by the writer of the journal only: what it folds must not change.
+    async fn fold(self: &Arc<Self>) {
         let sequence = Sequence(self.applied.load(Ordering::Acquire));
-        let mut bytes = self.index.read().to_bytes();
-        self.past.lock().ids_to_bytes(&mut bytes);
-        match self.journal.fold(sequence, bytes).await {
+        let shared = Arc::clone(self);
+        // Hundreds of megabytes, perhaps: the runtime's threads have requests to answer meanwhile.
+        let bytes = spawn_blocking(move || {
+            let mut bytes = shared.index.read().to_bytes();
+            shared.past.lock().ids_to_bytes(&mut bytes);
+            bytes
+        });
+        let folded = match bytes.await {
+            Ok(bytes) => self.journal.fold(sequence, bytes).await,
+            Err(error) => Err(JournalError::new("write down the index", error)),
+        };
+        match folded {
             Ok(()) => tracing::info!(%sequence, "journal folded into a snapshot"),
             Err(error) => tracing::warn!(%error, "the journal could not be folded; it goes on growing"),
         }

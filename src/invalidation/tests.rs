@@ -86,15 +86,15 @@ impl Journal for Failing {
         self.0.id()
     }
 
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, journal::JournalError> {
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
         if self.1.load(Ordering::Relaxed) > 0 {
             self.1.fetch_sub(1, Ordering::Relaxed);
-            return Err(journal::JournalError::new("append", "told to fail"));
+            return Err(JournalError::new("append", "told to fail"));
         }
         self.0.append(records).await
     }
 
-    async fn fold(&self, sequence: Sequence, snapshot: Vec<u8>) -> Result<(), journal::JournalError> {
+    async fn fold(&self, sequence: Sequence, snapshot: Vec<u8>) -> Result<(), JournalError> {
         self.0.fold(sequence, snapshot).await
     }
 
@@ -126,4 +126,48 @@ async fn an_invalidation_that_is_not_durable_takes_no_effect() {
     let invalidations = Invalidations::start(Arc::new(journal), Recovered::default());
     assert!(invalidations.submit(names("/a")).await.is_err());
     assert_eq!(invalidations.judge(&page("/a", 0, "j")), Verdict::Valid);
+}
+
+/// A journal of large records that cannot be folded, and how often that was tried.
+#[derive(Debug)]
+struct Unfoldable {
+    inner: MemoryJournal,
+    tail_bytes: AtomicU64,
+    tries: AtomicU64,
+}
+
+const RECORDS_UNTIL_FOLD: u64 = 4;
+
+#[async_trait::async_trait]
+impl Journal for Unfoldable {
+    fn id(&self) -> JournalId {
+        self.inner.id()
+    }
+
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+        let bytes = commit::FOLD_BYTES / RECORDS_UNTIL_FOLD * records.len() as u64;
+        self.tail_bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.inner.append(records).await
+    }
+
+    async fn fold(&self, _: Sequence, _: Vec<u8>) -> Result<(), JournalError> {
+        self.tries.fetch_add(1, Ordering::SeqCst);
+        Err(JournalError::new("fold", "told to fail"))
+    }
+
+    fn tail_bytes(&self) -> u64 {
+        self.tail_bytes.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_folded_is_tried_again_only_when_it_has_grown() {
+    let inner = MemoryJournal::new(JournalId("j".into()));
+    let journal = Arc::new(Unfoldable { inner, tail_bytes: 0.into(), tries: 0.into() });
+    let invalidations = Invalidations::start(Arc::clone(&journal) as Arc<dyn Journal>, Recovered::default());
+    // The fifth and the tenth are too much; what one sets off is over when the next is answered.
+    for _ in 0..=2 * (RECORDS_UNTIL_FOLD + 1) {
+        invalidations.submit(names("/a")).await.unwrap();
+    }
+    assert_eq!(journal.tries.load(Ordering::SeqCst), 2);
 }

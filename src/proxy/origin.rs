@@ -3,6 +3,7 @@
 //! The origin's name is resolved for each new connection, and idle connections are dropped after `origin.pool_idle_timeout`, so a moved origin is found
 //! again. Nothing here knows of pages.
 
+mod resolver;
 pub mod tls;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, timeout};
 use tower::Service;
 
+use self::resolver::Resolver;
 use super::body::BoxError;
 use crate::config;
 use crate::policy::reason::Reason;
@@ -88,7 +90,7 @@ pub trait Origin: Send + Sync + fmt::Debug + 'static {
 
 /// An origin over HTTP/1.1.
 pub struct HttpOrigin {
-    client: Client<Bounded<HttpsConnector<HttpConnector>>, Tracked>,
+    client: Client<Bounded<HttpsConnector<HttpConnector<Resolver>>>, Tracked>,
     scheme: Scheme,
     authority: Authority,
     slots: Arc<Semaphore>,
@@ -103,7 +105,7 @@ impl HttpOrigin {
     /// # Errors
     /// `settings.url` has no scheme or no host.
     pub fn new(settings: &config::Origin, tls: Option<rustls::ClientConfig>) -> anyhow::Result<Self> {
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));

@@ -1,7 +1,9 @@
 //! Nobody waits for ever: an origin that is down or hangs, a visitor who is slow, a request that is too large. Each has its answer, and none is kept.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use everpage::admin::connection::CONNECTIONS_MAX;
 use everpage::config::Config;
 use http::Method;
 
@@ -20,8 +22,23 @@ fn impatient(config: &mut Config) {
     config.limits.idle_timeout = Duration::from_millis(300);
 }
 
+/// What comes on a connection whose head dribbles in until it is cut off.
+async fn cut_off(address: SocketAddr) -> String {
+    let mut wire = Wire::asking(address, "GET / HTTP/1.1\r\nHost: shop").await;
+    let dribble = async {
+        loop {
+            wire.send(".").await;
+            tokio::select! {
+                ended = wire.rest() => return ended,
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), dribble).await.expect("it is cut off")
+}
+
 /// After an error the next request goes to the origin, which is well again.
-async fn recovers(app: &Door, address: std::net::SocketAddr) {
+async fn recovers(app: &Door, address: SocketAddr) {
     let mut visitor = Wire::asking(address, REQUEST).await;
     let mut origin = app.enter().await;
     assert!(origin.head().await.starts_with("GET / "));
@@ -120,18 +137,15 @@ async fn a_busy_origin_is_waited_for_only_for_a_moment() {
 #[tokio::test]
 async fn a_head_that_dribbles_in_is_cut_off() {
     let proxy = proxy().set(impatient).start().await;
-    let mut visitor = Wire::asking(proxy.address, "GET / HTTP/1.1\r\nHost: shop").await;
-    let dribble = async {
-        loop {
-            visitor.send(".").await;
-            tokio::select! {
-                ended = visitor.rest() => return ended,
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
-            }
-        }
-    };
-    let ended = tokio::time::timeout(Duration::from_secs(5), dribble).await.expect("it is cut off");
+    let ended = cut_off(proxy.address).await;
     assert!(ended.is_empty() || ended.starts_with("HTTP/1.1 408 "), "{ended}");
+}
+
+#[tokio::test]
+async fn a_head_that_dribbles_in_to_the_admin_api_is_cut_off() {
+    let proxy = proxy().set(impatient).start().await;
+    assert_eq!(cut_off(proxy.admin).await, "");
+    assert_eq!(proxy.admin("/healthz").await.status, 200);
 }
 
 #[tokio::test]
@@ -212,4 +226,17 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     assert!(second.is_silent().await);
     drop(first);
     assert!(second.until("once").await.contains("; hit"));
+}
+
+#[tokio::test]
+async fn more_connections_to_the_admin_api_than_allowed_wait_for_their_turn() {
+    let proxy = proxy().start().await;
+    let mut first = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        first.push(Wire::connect(proxy.admin).await);
+    }
+    let mut last = Wire::asking(proxy.admin, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(last.is_silent().await);
+    drop(first.pop());
+    last.until(r#"{"alive":true}"#).await;
 }

@@ -26,13 +26,14 @@ use crate::policy::{key, vary};
 use crate::store::memory::MemoryStore;
 use crate::store::{Listed, Listing, Object, StoreError, Usage};
 
-/// A store that can be out of order, one that a look costs a request, or one whose counting never ends.
+/// A store that can be out of order, one that a look costs a request, or one that hangs when it counts or is checked.
 #[derive(Debug)]
 struct Shelf {
     inner: MemoryStore,
     broken: AtomicBool,
     remote: AtomicBool,
     hangs: AtomicBool,
+    checks: AtomicU64,
 }
 
 impl Shelf {
@@ -85,6 +86,10 @@ impl Store for Shelf {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
+        self.checks.fetch_add(1, Ordering::SeqCst);
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.say()
     }
 
@@ -152,7 +157,7 @@ impl Rig {
 
     fn with(config: Config) -> Self {
         let inner = MemoryStore::new(64 << 20);
-        let shelf = Shelf { inner, broken: false.into(), remote: false.into(), hangs: false.into() };
+        let shelf = Shelf { inner, broken: false.into(), remote: false.into(), hangs: false.into(), checks: 0.into() };
         let shelf = Arc::new(shelf);
         let diary = Arc::new(Diary {
             inner: MemoryJournal::new(JournalId("j".into())),

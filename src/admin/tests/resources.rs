@@ -2,16 +2,44 @@ use serde_json::json;
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn ready_means_that_traffic_may_come() {
     let rig = Rig::new();
     assert_eq!((rig.get("/healthz").await.status, rig.get("/readyz").await.status), (200, 200));
     rig.shelf.broken.store(true, Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(rig.get("/readyz").await.error(), (503, "store-unavailable".to_owned()));
     rig.shelf.broken.store(false, Ordering::SeqCst);
     rig.draining.cancel();
     assert_eq!(rig.get("/readyz").await.error(), (503, "draining".to_owned()));
     assert_eq!(rig.get("/healthz").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_is_checked_once_a_second_however_many_ask_whether_it_is_ready() {
+    let rig = Rig::new();
+    let checks = || rig.shelf.checks.load(Ordering::SeqCst);
+    for second in 1..=3 {
+        for _ in 0..100 {
+            let (one, other) = tokio::join!(rig.get("/readyz"), rig.get("/readyz"));
+            assert_eq!((one.status, other.status), (200, 200));
+        }
+        assert_eq!(checks(), second);
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_not_ready_and_not_checked_again_and_again() {
+    let rig = Rig::new();
+    rig.shelf.hangs.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let (one, other) = tokio::join!(rig.get("/readyz"), rig.get("/readyz"));
+        assert_eq!((one.error(), other.error().0), ((503, "store-unavailable".to_owned()), 503));
+    }
+    assert_eq!(rig.shelf.checks.load(Ordering::SeqCst), 1);
+    let (answer, ()) = tokio::join!(rig.get("/readyz"), async { rig.draining.cancel() });
+    assert_eq!(answer.error().1, "draining");
 }
 
 #[tokio::test]
