@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -60,6 +60,8 @@ use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
 /// Invalidations that may wait for the journal at the same time; a further one is answered 503.
 const WAITING_MAX: usize = 10_000;
 
+/// Names that are written down in a few milliseconds at most.
+const LARGE_NAMES: usize = 100_000;
 /// How long a change waits for the journal: somebody waits for the answer that brought it.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -311,14 +313,7 @@ impl Shared {
     /// To be called by the writer of the journal only: what it folds must not change.
     async fn fold(self: &Arc<Self>) {
         let sequence = Sequence(self.applied.load(Ordering::Acquire));
-        let shared = Arc::clone(self);
-        // Hundreds of megabytes, perhaps: the runtime's threads have requests to answer meanwhile.
-        let bytes = spawn_blocking(move || {
-            let mut bytes = shared.index.read().to_bytes();
-            shared.past.lock().ids_to_bytes(&mut bytes);
-            bytes
-        });
-        let folded = match bytes.await {
+        let folded = match self.to_bytes().await {
             Ok(bytes) => self.journal.fold(sequence, bytes).await,
             Err(error) => Err(JournalError::new("write down the index", error)),
         };
@@ -326,5 +321,16 @@ impl Shared {
             Ok(()) => tracing::info!(%sequence, "journal folded into a snapshot"),
             Err(error) => tracing::warn!(%error, "the journal could not be folded; it goes on growing"),
         }
+    }
+
+    /// What a snapshot holds. A large index is hundreds of megabytes, and the runtime's threads have requests to answer meanwhile.
+    async fn to_bytes(self: &Arc<Self>) -> Result<Vec<u8>, JoinError> {
+        let shared = Arc::clone(self);
+        let write_down = move || {
+            let mut bytes = shared.index.read().to_bytes();
+            shared.past.lock().ids_to_bytes(&mut bytes);
+            bytes
+        };
+        if self.index.read().len() < LARGE_NAMES { Ok(write_down()) } else { spawn_blocking(write_down).await }
     }
 }
