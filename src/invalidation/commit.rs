@@ -45,7 +45,7 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
         }
         if shared.journal.tail_bytes() > fold_beyond {
             shared.fold().await;
-            fold_beyond = shared.journal.tail_bytes() + FOLD_BYTES;
+            fold_beyond = shared.journal.tail_bytes().saturating_add(FOLD_BYTES);
         }
     }
 }
