@@ -4,6 +4,7 @@
 //! [`stored`] is the form in which pages lie in a store. This module never decides whether a page may be kept or served:
 //! that is `policy` and `invalidation`.
 
+pub mod large;
 pub mod stored;
 
 use std::any::Any;

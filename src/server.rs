@@ -228,6 +228,7 @@ fn open(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
             let journal = MemoryJournal::new(random_identity());
             Ok((Arc::new(MemoryStore::new(config.memory.capacity)), Arc::new(journal), Recovered::default()))
         }
+        StoreKind::S3 => anyhow::bail!("store.kind = \"s3\" comes next"),
         StoreKind::Filesystem => {
             let settings = &config.store.filesystem;
             let (flavor, version) = (&config.cache.flavor, config.cache.version);

@@ -72,6 +72,7 @@ fn announce(loaded: &Loaded, server: &Server) -> Result<(), Failure> {
 pub(super) fn pages(config: &Config) -> String {
     match config.store.kind {
         StoreKind::Filesystem => format!("in {}", config.store.filesystem.path.display()),
+        StoreKind::S3 => format!("in the bucket {}", config.store.s3.bucket),
         StoreKind::Memory => "in memory only, a restart forgets them".to_owned(),
     }
 }

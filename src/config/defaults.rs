@@ -8,8 +8,8 @@ use http::{Method, StatusCode, Uri};
 
 use super::kinds::{GIB, KIB, MIB};
 use super::{
-    Admin, Cache, Config, FilesystemStore, Lifetime, Limits, Log, LogFormat, Memory, Origin, QueryPolicy, Secret,
-    Store, StoreKind, UnkeyedHeaders,
+    Admin, Cache, Cluster, Config, FilesystemStore, Lifetime, Limits, Log, LogFormat, Memory, Origin, QueryPolicy,
+    S3Store, Secret, Store, StoreKind, UnkeyedHeaders,
 };
 
 /// Cookies that say "this visitor is somebody". One too many costs a page its cache, one too few could cost a visitor
@@ -65,6 +65,7 @@ impl Default for Config {
             store: Store::default(),
             memory: Memory::default(),
             admin: Admin::default(),
+            cluster: Cluster::default(),
             log: Log::default(),
         }
     }
@@ -117,6 +118,8 @@ impl Default for Cache {
             honor_reload: false,
             max_variants: 64,
             max_body: 64 * MIB,
+            max_memory_size: 8 * MIB,
+            temporary_folder: None,
             max_fill_bytes: 512 * MIB,
             uncacheable_for: Duration::from_secs(120),
             flavor: String::new(),
@@ -127,7 +130,7 @@ impl Default for Cache {
 
 impl Default for Store {
     fn default() -> Self {
-        Store { kind: StoreKind::Filesystem, filesystem: FilesystemStore::default() }
+        Store { kind: StoreKind::Filesystem, filesystem: FilesystemStore::default(), s3: S3Store::default() }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Key {
 }
 
 /// Sections that later versions will know.
-pub(super) const LATER_SECTIONS: &[&str] = &["cluster", "store.s3"];
+pub(super) const LATER_SECTIONS: &[&str] = &[];
 
 /// `http` reads no longer request target.
 const LONGEST_TARGET: usize = u16::MAX as usize - 1;
@@ -120,8 +120,10 @@ const QUERY: Choice<QueryPolicy> = Choice {
 const UNKEYED_HEADERS: Choice<UnkeyedHeaders> =
     Choice { words: &[("forward", UnkeyedHeaders::Forward), ("drop", UnkeyedHeaders::Drop)], later: &[] };
 
-const STORE_KIND: Choice<StoreKind> =
-    Choice { words: &[("filesystem", StoreKind::Filesystem), ("memory", StoreKind::Memory)], later: &["s3"] };
+const STORE_KIND: Choice<StoreKind> = Choice {
+    words: &[("filesystem", StoreKind::Filesystem), ("s3", StoreKind::S3), ("memory", StoreKind::Memory)],
+    later: &[],
+};
 
 const LOG_FORMAT: Choice<LogFormat> =
     Choice { words: &[("text", LogFormat::Text), ("json", LogFormat::Json)], later: &[] };

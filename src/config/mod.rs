@@ -13,6 +13,7 @@ mod given;
 mod keys;
 mod kinds;
 mod load;
+mod s3;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -26,6 +27,7 @@ use ipnet::IpNet;
 pub use environment::variables;
 pub use error::{ConfigError, ConfigErrors, Excerpt, Location};
 pub use load::{Loaded, Sources};
+pub use s3::{AddressingStyle, Cluster, Compression, DiskCache, ObjectParameters, OnStoreOutage, S3Store};
 
 /// The whole configuration, valid: every regex compiles, every address parses, every limit makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Config {
     pub memory: Memory,
     /// `[admin]`
     pub admin: Admin,
+    /// `[cluster]`
+    pub cluster: Cluster,
     /// `[log]`
     pub log: Log,
 }
@@ -127,6 +131,10 @@ pub struct Cache {
     pub max_variants: usize,
     /// Bytes of the largest body that is kept.
     pub max_body: u64,
+    /// Bytes of the largest body that is held in memory; a larger one lies in a temporary file on its way, and is read from the store each time.
+    pub max_memory_size: u64,
+    /// Where temporary files lie; `None`: where the system has them.
+    pub temporary_folder: Option<PathBuf>,
     /// Bytes that all fills in flight may hold together.
     pub max_fill_bytes: u64,
     /// How long it is remembered that a page could not be kept.
@@ -173,6 +181,8 @@ pub struct Store {
     pub kind: StoreKind,
     /// `[store.filesystem]`
     pub filesystem: FilesystemStore,
+    /// `[store.s3]`
+    pub s3: S3Store,
 }
 
 /// `store.kind`
@@ -180,6 +190,8 @@ pub struct Store {
 pub enum StoreKind {
     /// A folder.
     Filesystem,
+    /// A bucket.
+    S3,
     /// This process: for tests and for trying things out; a restart forgets all.
     Memory,
 }

@@ -8,6 +8,7 @@ pub mod contract;
 pub mod filesystem;
 pub mod memory;
 pub mod memory_tier;
+pub mod s3;
 
 use std::fmt;
 

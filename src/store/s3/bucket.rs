@@ -1,0 +1,252 @@
+//! WHAT DOES S3 DO FOR US? The few operations everpage needs, on keys below one location, with bounds on every wait and retry.
+//!
+//! The only door to the bucket: every key is joined to `location` here, so nothing outside it can be read, listed or deleted.
+//! Knows nothing of pages and journals.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::config;
+use crate::page::large::{LargeBody, Pieces};
+
+/// The entity tag of an object, as it came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Version(Arc<str>);
+
+/// An object that was read whole.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Which version it was.
+    pub version: Version,
+    /// All of it.
+    pub bytes: Bytes,
+}
+
+/// An object that is being read.
+pub struct Opened {
+    /// Which version it is.
+    pub version: Version,
+    /// Bytes of the whole object, whatever range was asked for.
+    pub total_bytes: u64,
+    /// The bytes asked for.
+    pub pieces: Pieces,
+}
+
+/// What a conditional read finds.
+#[derive(Clone, Debug)]
+pub enum Look {
+    /// 304: still this version.
+    Unchanged,
+    /// Another version.
+    Changed(Fetched),
+    /// Nothing lies there.
+    Absent,
+}
+
+/// When a write may take place.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// `If-None-Match: *`
+    Absent,
+    /// `If-Match`
+    Is(Version),
+}
+
+/// What a conditional write did. An error of the call itself means: nobody knows; read, and look for your own token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// It took place.
+    Done(Version),
+    /// 412, 409, or 404 to `If-Match`: somebody else was first. Nothing was written.
+    Lost,
+}
+
+/// What is said with an object.
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
+    /// `Content-Type`
+    pub content_type: Option<String>,
+    /// `Content-Encoding`
+    pub content_encoding: Option<String>,
+    /// `Cache-Control`; instead of the configured one.
+    pub cache_control: Option<String>,
+    /// User metadata, for people: ASCII.
+    pub metadata: Vec<(&'static str, String)>,
+    /// A page: storage class, ACL and parameters of the configuration apply. The journal's own objects take encryption alone.
+    pub is_page: bool,
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedKey {
+    /// Below the location.
+    pub key: String,
+    /// Bytes of the object.
+    pub bytes: u64,
+    /// When it was written, by the server's clock.
+    pub modified: crate::clock::UnixMillis,
+}
+
+/// A part of a listing, in the order of the keys.
+#[derive(Clone, Debug, Default)]
+pub struct KeyListing {
+    /// At most 1,000.
+    pub keys: Vec<ListedKey>,
+    /// Is there more after the last of them?
+    pub is_truncated: bool,
+}
+
+/// Why S3 did not do it: what, where, and what would help.
+#[derive(Debug, thiserror::Error)]
+#[error("{advice}")]
+pub struct S3Error {
+    /// A sentence for people: what failed, on which bucket and key, and what to do.
+    pub advice: String,
+    /// For programs and metrics.
+    pub kind: S3ErrorKind,
+}
+
+/// What kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum S3ErrorKind {
+    /// The bucket does not exist.
+    NoBucket,
+    /// The bucket lies in another region.
+    WrongRegion,
+    /// The keys are unknown, wrong or expired.
+    Credentials,
+    /// The keys may not do this.
+    Forbidden,
+    /// This machine's clock differs too much from the server's.
+    Clock,
+    /// Nothing answers there: name, address, TLS, proxy.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// 503 SlowDown, 429 and the like.
+    Throttled,
+    /// 5xx.
+    Server,
+    /// The circuit breaker is open: S3 was not asked.
+    Open,
+    /// Anything else.
+    Other,
+}
+
+/// A bucket, or what lies below a location in it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bucket(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {}
+
+impl Bucket {
+    /// Connects, and tries at once what must work: credentials, region, bucket, permissions.
+    ///
+    /// # Errors
+    /// Which of them does not, and what to do.
+    pub async fn open(settings: &config::S3Store) -> Result<Self, S3Error> {
+        unreachable!("{settings:?}")
+    }
+
+    /// The whole object of at most `most` bytes; `None`: nothing lies there.
+    ///
+    /// # Errors
+    /// It could not be read, or is larger.
+    pub async fn get(&self, key: &str, most: u64) -> Result<Option<Fetched>, S3Error> {
+        unreachable!("{key} {most}")
+    }
+
+    /// Bytes of an object, from those `range` asks for as many as there are; `None`: nothing lies there. With a version: only of that.
+    ///
+    /// # Errors
+    /// It could not be read, or is another version by now.
+    pub async fn open_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        only: Option<&Version>,
+    ) -> Result<Option<Opened>, S3Error> {
+        unreachable!("{key} {range:?} {only:?}")
+    }
+
+    /// The object, unless it is still this version.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn look(&self, key: &str, known: &Version, most: u64) -> Result<Look, S3Error> {
+        unreachable!("{key} {known:?} {most}")
+    }
+
+    /// Writes an object: the pieces, one after the other. The last writer wins.
+    ///
+    /// # Errors
+    /// It was perhaps not written.
+    pub async fn put(&self, key: &str, pieces: Vec<Bytes>, attributes: &Attributes) -> Result<Version, S3Error> {
+        unreachable!("{key} {pieces:?} {attributes:?}")
+    }
+
+    /// Writes an object if the condition holds. Tried once.
+    ///
+    /// # Errors
+    /// Nobody knows whether it was written.
+    pub async fn swap(&self, key: &str, bytes: Bytes, condition: &Condition) -> Result<Swap, S3Error> {
+        unreachable!("{key} {bytes:?} {condition:?}")
+    }
+
+    /// Writes `head` and after it the body, in parts where it is larger than one; parts of an upload that fails are removed.
+    ///
+    /// # Errors
+    /// It was perhaps not written.
+    pub async fn upload(
+        &self,
+        key: &str,
+        head: Bytes,
+        body: Arc<dyn LargeBody>,
+        attributes: &Attributes,
+    ) -> Result<(), S3Error> {
+        unreachable!("{key} {head:?} {body:?} {attributes:?}")
+    }
+
+    /// Removes the object, if there is one.
+    ///
+    /// # Errors
+    /// It may still be there.
+    pub async fn delete(&self, key: &str) -> Result<(), S3Error> {
+        unreachable!("{key}")
+    }
+
+    /// Removes objects, at most 1,000 in a request. Returns the keys that were not removed.
+    ///
+    /// # Errors
+    /// Some may still be there.
+    pub async fn delete_many(&self, keys: &[String]) -> Result<Vec<String>, S3Error> {
+        unreachable!("{keys:?}")
+    }
+
+    /// At most `limit` (and 1,000) keys that start with `prefix`, those after `after`, in byte order.
+    ///
+    /// # Errors
+    /// They could not be listed.
+    pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<KeyListing, S3Error> {
+        unreachable!("{prefix} {after:?} {limit}")
+    }
+
+    /// Ends multipart uploads below the location that began before `before` and were never completed; returns how many.
+    ///
+    /// # Errors
+    /// Some may be left.
+    pub async fn abort_uploads(&self, before: crate::clock::UnixMillis) -> Result<u64, S3Error> {
+        unreachable!("{before:?}")
+    }
+
+    /// Does S3 answer, with the rights needed? At most one small request.
+    ///
+    /// # Errors
+    /// It does not, and why.
+    pub async fn check(&self) -> Result<(), S3Error> {
+        unreachable!()
+    }
+}

@@ -1,0 +1,3 @@
+//! Pages in S3.
+
+pub mod bucket;
