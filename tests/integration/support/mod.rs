@@ -6,6 +6,7 @@
 
 mod client;
 mod inside;
+mod ledger;
 mod logs;
 mod origin;
 mod proxy;
@@ -13,6 +14,7 @@ mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
 pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_with, journal, pieces};
+pub use ledger::{LEASE, Ledger};
 pub use logs::{gather_warnings, warnings_with};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
 pub use proxy::{Proxy, proxy, stored_files};
