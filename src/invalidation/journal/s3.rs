@@ -19,8 +19,10 @@
 
 mod envelope;
 mod head;
+mod opening;
+mod reading;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,56 +30,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use self::envelope::Unreadable;
-use self::head::{Batch, Head, INLINE_BYTES, MEMBERS_MAX, Part, ticket};
-use super::{Appended, Journal, JournalError, Others, Recovered, Seen, Terms, random_identity};
-use crate::clock::{Clock, Ticks};
+pub use self::opening::{OpenError, open};
+
+use self::head::{Batch, Head, INLINE_BYTES, Part, ticket};
+use self::reading::{HEAD_BYTES_MAX, Missing, Pauses, RECORDS, SNAPSHOT, parse_head, read, swap};
+use super::{Appended, Journal, JournalError, Others, Recovered, Seen, Terms};
+use crate::clock::Ticks;
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
 use crate::store::s3::bucket::{Attributes, Bucket, Condition, Look, S3Error, Swap, Version};
 
 /// How long one call goes on trying: beyond, whoever waits is told to try again.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Pauses between tries: the first, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
-/// Bytes of the largest head, records object and snapshot that are read.
-const HEAD_BYTES_MAX: u64 = 16 << 20;
-const RECORDS_BYTES_MAX: u64 = 1 << 30;
-const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
 /// Parts after the snapshot: when to fold although they are small, so that the head stays small.
 const PARTS_MAX: usize = 500;
 /// What is said then: more than any caller waits for.
 const FOLD_NOW_BYTES: u64 = 1 << 40;
-
-const HEAD: &str = "journal-head";
-const RECORDS: &str = "journal-records";
-const SNAPSHOT: &str = "journal-snapshot";
-
-/// Why the journal cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The bucket does not do what is asked.
-    #[error("{0}")]
-    Bucket(#[from] S3Error),
-    /// Written by a newer everpage.
-    #[error("{key}: {source}; start that version")]
-    Newer {
-        /// The object.
-        key: String,
-        /// Which version.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Too many nodes.
-    #[error(
-        "{MEMBERS_MAX} nodes share this journal already: take some away, or give this one a location of its own (store.s3.location)"
-    )]
-    Full,
-    /// The head changes faster than it can be swapped.
-    #[error("the journal's head could not be swapped within {} seconds", PATIENCE.as_secs())]
-    Contended,
-}
 
 /// The journal of one flavor in a bucket.
 #[derive(Debug)]
@@ -105,147 +75,6 @@ struct State {
     /// The caller's own batch, so that it need not be read.
     own: Option<(Arc<str>, Vec<Arc<Record>>)>,
     has_left: bool,
-}
-
-/// Opens the journal of a flavor, or begins it; this node becomes a member. What is damaged is left behind: a new journal begins, and no page of the old
-/// one is valid any more.
-///
-/// # Errors
-/// [`OpenError`]
-pub async fn open(
-    bucket: Bucket,
-    flavor: &str,
-    lease: Duration,
-    clock: Clock,
-) -> Result<(S3Journal, Recovered), OpenError> {
-    let folder = format!("{}/journal", if flavor.is_empty() { "default" } else { flavor });
-    let node: Arc<str> = uuid::Uuid::new_v4().to_string().into();
-    let deadline = Instant::now() + PATIENCE;
-    let mut pauses = Pauses::new();
-    loop {
-        let began = clock.ticks();
-        let found = read_head(&bucket, &folder).await?;
-        let (mut head, condition) = match found {
-            Some((Some(head), version)) => (head, Condition::Is(version)),
-            Some((None, version)) => (Head::new(random_identity()), Condition::Is(version)),
-            None => (Head::new(random_identity()), Condition::Absent),
-        };
-        let recovered = match read(&bucket, &head, Sequence(0), None).await {
-            Ok(recovered) => recovered,
-            Err(Missing::Bucket(error)) => return Err(error.into()),
-            // Folded meanwhile, or gone for good.
-            Err(Missing::Object(key, error)) if Instant::now() > deadline => {
-                tracing::error!(key, %error, "the journal is damaged: a new one begins, and every stored page is invalid");
-                head = Head::new(random_identity());
-                Recovered::default()
-            }
-            Err(Missing::Object(..)) => {
-                pauses.next().await;
-                continue;
-            }
-        };
-        if head.members.len() >= MEMBERS_MAX {
-            return Err(OpenError::Full);
-        }
-        head.join(&node, lease, clock.now());
-        match swap(&bucket, &folder, &mut head, &condition).await {
-            Ok(Swap::Done(version)) => {
-                let id = head.journal.clone();
-                let state =
-                    State { told: recovered.last(), head, version, marks: HashMap::new(), own: None, has_left: false };
-                let journal = S3Journal {
-                    bucket,
-                    folder,
-                    id,
-                    node,
-                    terms: Terms { lease, clock, began },
-                    tail_bytes: AtomicU64::new(0),
-                    nodes: AtomicU32::new(1),
-                    state: Mutex::new(state),
-                };
-                journal.note(&*journal.state.lock().await);
-                return Ok((journal, recovered));
-            }
-            // An unknown outcome shows at the next read: the node is a member then, and joins again.
-            Ok(Swap::Lost) | Err(_) if Instant::now() < deadline => pauses.next().await,
-            Ok(Swap::Lost) => return Err(OpenError::Contended),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// The head and its version; `None` in the place of a head that cannot be read.
-async fn read_head(bucket: &Bucket, folder: &str) -> Result<Option<(Option<Head>, Version)>, OpenError> {
-    let key = format!("{folder}/head");
-    let Some(fetched) = bucket.get(&key, HEAD_BYTES_MAX).await? else { return Ok(None) };
-    match parse_head(&fetched.bytes) {
-        Ok(head) => Ok(Some((Some(head), fetched.version))),
-        Err(source @ Unreadable::Newer(_)) => Err(OpenError::Newer { key, source: source.into() }),
-        Err(Unreadable::Damaged) => {
-            tracing::error!(
-                key,
-                "the journal's head is damaged: a new journal begins, and every stored page is invalid"
-            );
-            Ok(Some((None, fetched.version)))
-        }
-    }
-}
-
-fn parse_head(bytes: &Bytes) -> Result<Head, Unreadable> {
-    let head: Head = serde_json::from_slice(&envelope::open(HEAD, bytes)?).map_err(|_| Unreadable::Damaged)?;
-    if head.is_whole() { Ok(head) } else { Err(Unreadable::Damaged) }
-}
-
-/// Puts `head` into the place of the one that `condition` names, under a nonce of its own.
-async fn swap(bucket: &Bucket, folder: &str, head: &mut Head, condition: &Condition) -> Result<Swap, S3Error> {
-    head.nonce = uuid::Uuid::new_v4().simple().to_string();
-    let json = serde_json::to_vec(head).expect("a head is JSON");
-    bucket.swap(&format!("{folder}/head"), envelope::seal(HEAD, &json).into(), condition).await
-}
-
-/// Why something that the head names was not read.
-enum Missing {
-    Bucket(S3Error),
-    Object(String, String),
-}
-
-/// Everything after `told` that the head names.
-async fn read(
-    bucket: &Bucket,
-    head: &Head,
-    told: Sequence,
-    own: Option<&(Arc<str>, Vec<Arc<Record>>)>,
-) -> Result<Recovered, Missing> {
-    let mut news = Recovered::default();
-    if let Some(snapshot) = head.snapshot.as_ref().filter(|snapshot| snapshot.last > told) {
-        let bytes = read_object(bucket, SNAPSHOT, &snapshot.key, SNAPSHOT_BYTES_MAX).await?;
-        news.snapshot = Some((snapshot.last, bytes.into()));
-    }
-    let known = told.max(head.folded());
-    for part in head.parts.iter().filter(|part| part.last > known) {
-        let own = own.filter(|(token, records)| {
-            part.tokens.len() == 1
-                && part.tokens[0].0 == *token
-                && part.last.0 + 1 - part.first.0 == records.len() as u64
-        });
-        if let Some((_, records)) = own {
-            news.records.extend((part.first.0..).map(Sequence).zip(records.iter().cloned()));
-            continue;
-        }
-        let bytes = read_object(bucket, RECORDS, &part.key, RECORDS_BYTES_MAX).await?;
-        let batches: VecDeque<Batch> =
-            serde_json::from_slice(&bytes).map_err(|error| Missing::Object(part.key.clone(), error.to_string()))?;
-        news.records.extend(batches.into_iter().flat_map(Batch::numbered));
-    }
-    news.records.extend(head.batches.iter().cloned().flat_map(Batch::numbered));
-    news.records.retain(|(sequence, _)| *sequence > known);
-    Ok(news)
-}
-
-async fn read_object(bucket: &Bucket, kind: &str, key: &str, most: u64) -> Result<Bytes, Missing> {
-    let fetched = bucket.get(key, most).await.map_err(Missing::Bucket)?;
-    let fetched = fetched.ok_or_else(|| Missing::Object(key.to_owned(), "it is not there".to_owned()))?;
-    envelope::open(kind, &fetched.bytes).map_err(|error| Missing::Object(key.to_owned(), error.to_string()))
 }
 
 impl S3Journal {
@@ -528,20 +357,5 @@ impl Journal for S3Journal {
 
     fn nodes(&self) -> u32 {
         self.nodes.load(Ordering::Relaxed)
-    }
-}
-
-/// Pauses that grow and differ, so that nodes which collide do not collide again.
-struct Pauses(Duration);
-
-impl Pauses {
-    fn new() -> Self {
-        Pauses(PAUSES.0)
-    }
-
-    async fn next(&mut self) {
-        let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
-        sleep(self.0 / 2 + self.0 * random / 256).await;
-        self.0 = (self.0 * 2).min(PAUSES.1);
     }
 }

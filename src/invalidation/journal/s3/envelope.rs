@@ -43,6 +43,9 @@ pub(super) fn open(kind: &str, sealed: &Bytes) -> Result<Bytes, Unreadable> {
     if version > VERSION {
         return Err(Unreadable::Newer(version));
     }
+    if version < VERSION {
+        return Err(Unreadable::Damaged);
+    }
     let content = sealed.slice(end + 1..);
     let expected = format!("{kind} {} {:08x}", content.len(), crc32fast::hash(&content));
     if words.eq(expected.split(' ')) { Ok(content) } else { Err(Unreadable::Damaged) }
