@@ -46,20 +46,28 @@ stop() {
   local pid started
   [ -e "$1/processes" ] || return 0
   while read -r pid started; do
-    [ "$(started_at "$pid")" = "$started" ] || continue
+    if [ -z "$started" ] || [ "$(started_at "$pid")" != "$started" ]; then continue; fi
     kill -KILL "$pid"
     until_true 50 gone "$pid" "$started" || echo "process $pid does not end" >&2
   done < <(tac "$1/processes")
   rm -rf "$1"
 }
 
+# stop_set FOLDER: the whole set.
+stop_set() {
+  stop "$1/rgw"
+  stop "$1/moto"
+  rm -rf "$1"
+}
+
 gone() { [ "$(started_at "$1")" != "$2" ]; }
 
-# until_true TENTHS COMMAND...: tries it every tenth of a second, at most so often.
+# until_true TENTHS COMMAND...: tries it every tenth of a second, at most so often. In a trap, where stop calls it, a
+# `return` without a number would repeat the status of before the trap.
 until_true() {
   local tries=$1; shift
   for ((; tries > 0; tries--)); do
-    if "$@" >/dev/null 2>&1; then return; fi
+    if "$@" >/dev/null 2>&1; then return 0; fi
     sleep 0.1
   done
   return 1
@@ -81,23 +89,33 @@ speaks_http() (
   read -r -t 2 line <&3 && [[ "$line" == HTTP/1.* ]]
 )
 
-# until_served FOLDER PORT SECONDS: the processes run, and HTTP is spoken at the port.
+# until_served FOLDER PORT SECONDS: the processes run, and the last that was started speaks HTTP at the port.
 until_served() {
-  local tries=$(($3 * 10))
+  local tries=$(($3 * 10)) server
+  server=$(tail -n 1 "$1/processes")
   for ((; tries > 0; tries--)); do
-    if speaks_http "$2" 2>/dev/null; then runs "$1"; return; fi
     runs "$1" || return 1
+    if listens "${server% *}" "$2" && speaks_http "$2" 2>/dev/null; then return; fi
     sleep 0.1
   done
   return 1
 }
 
+# listens PID PORT: this process does, not somebody else who was quicker to take the port.
+listens() {
+  local socket
+  # Address and port in hexadecimal digits; 0A is LISTEN; the tenth field is the inode of the socket.
+  socket=$(awk -v port="$(printf ':%04X' "$2")" '$2 ~ port "$" && $4 == "0A" { print $10; exit }' /proc/net/tcp)
+  [ -n "$socket" ] && [ -n "$(find "/proc/$1/fd" -lname "socket:\[$socket\]" 2>/dev/null)" ]
+}
+
 # start_with FUNCTION FOLDER: FUNCTION FOLDER starts a server and writes FOLDER/url when it is ready. Three tries, for
-# its ports may be taken on the way; each begins with an empty folder.
+# its ports may be taken on the way; each begins with an empty folder. None when the set has been given up.
 start_with() {
   local start=$1 folder=$2 try
   if runs "$folder" && [ -s "$folder/url" ]; then return; fi
   for try in 1 2 3; do
+    [ ! -e "$folder/../given-up" ] || return 1
     stop "$folder"
     rm -rf "$folder"
     mkdir -p "$folder/log"

@@ -24,7 +24,7 @@ moto_environment() {
 
 moto_start() {
   local folder=$1 port
-  port=$(free_ports 1)
+  port=$(free_ports 1) || return 1
   launch "$folder" "$folder/log/moto" "$home/venv/bin/moto_server" -H 127.0.0.1 -p "$port"
   until_served "$folder" "$port" 30 || return 1
   echo "http://127.0.0.1:$port" >"$folder/url"

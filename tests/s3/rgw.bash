@@ -69,7 +69,7 @@ CONF
 
 rgw_start() {
   local folder=$1 gateway first second id disk monitor
-  read -r gateway first second < <(free_ports 3)
+  read -r gateway first second < <(free_ports 3) || return 1
   id=$(</proc/sys/kernel/random/uuid)
   disk=$(</proc/sys/kernel/random/uuid)
   monitor="[v2:127.0.0.1:$first,v1:127.0.0.1:$second]"
