@@ -115,11 +115,11 @@ start_with() {
   local start=$1 folder=$2 try
   if runs "$folder" && [ -s "$folder/url" ]; then return; fi
   for try in 1 2 3; do
-    [ ! -e "$folder/../given-up" ] || return 1
     stop "$folder"
     rm -rf "$folder"
     mkdir -p "$folder/log"
     if "$start" "$folder" >&2; then return; fi
+    [ ! -e "$folder/../given-up" ] || return 1
     echo "$folder: not started, try $try of 3; the ends of its logs:" >&2
     tail -n 15 "$folder"/log/* >&2 || true
   done

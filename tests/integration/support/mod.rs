@@ -16,7 +16,7 @@ mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
 pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_with, journal, pieces};
-pub use liar::{Liar, Lie};
+pub(crate) use liar::{Liar, Lie};
 pub use link::{Fault, Link, Refusal};
 pub use logs::{gather_warnings, warnings_with};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};

@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// What it lies about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lie {
+pub(crate) enum Lie {
     /// Nothing.
     None,
     /// Each write takes place and answers 200, whatever its condition, as Garage 2.5 does.
@@ -33,14 +33,14 @@ pub enum Lie {
 const LOSING_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server on loopback. It ends with its handle.
-pub struct Liar {
+pub(crate) struct Liar {
     address: SocketAddr,
     serving: JoinHandle<()>,
 }
 
 impl Liar {
     /// An empty server.
-    pub async fn start(lie: Lie) -> Self {
+    pub(crate) async fn start(lie: Lie) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
         let buckets = Arc::new(buckets::Buckets::default());
@@ -63,7 +63,7 @@ impl Liar {
     }
 
     /// Where it listens, as an endpoint.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
