@@ -2,7 +2,7 @@
 //!
 //! As much of S3 as everpage uses: buckets, objects, ranges, conditions, listings, deletes in batches, uploads in parts. It takes any keys
 //! and checks nothing. Uses nothing of the other support, so that benches can have it, too:
-//! `#[path = "../tests/integration/support/liar/mod.rs"] mod liar;`
+//! `#[path = "../tests/integration/support/liar/mod.rs"] mod liar;`, with `#[expect(dead_code, reason = "benches want no lies")]`.
 
 mod buckets;
 mod chunked;
