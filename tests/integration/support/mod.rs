@@ -6,6 +6,7 @@
 
 mod client;
 mod inside;
+mod ledger;
 mod liar;
 mod link;
 mod logs;
@@ -16,6 +17,7 @@ mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
 pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_with, journal, pieces};
+pub use ledger::{LEASE, Ledger};
 pub(crate) use liar::{Liar, Lie};
 pub use link::{Fault, Link, Refusal};
 pub use logs::{gather_warnings, warnings_with};
