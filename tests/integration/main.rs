@@ -12,6 +12,7 @@ mod invalidation;
 mod leases;
 mod protocol;
 mod races;
+mod s3;
 mod safety;
 mod simulation;
 mod smuggling;
