@@ -178,12 +178,16 @@ fn shown(line: &str, caret: Range<usize>) -> (String, Range<usize>) {
     (format!("{cut}{}", source.trim_end()), start..(start + caret.len()).min(WIDEST.max(start) + 1))
 }
 
-/// What stands before a token, or before the user and password in a URL.
+/// Parts of the names of keys whose values are secrets; the same with `_file` behind are only paths.
+const SECRETS: &[&str] = &["token", "access_key", "secret_key"];
+
+/// What stands before a secret, or before the user and password in a URL.
 fn before_secret(line: &str) -> Option<&str> {
-    let is_file = |at: usize| line[at..].starts_with("token_file");
-    let token = line.match_indices("token").find(|(at, _)| !is_file(*at));
-    let value = token.and_then(|(at, _)| line[at..].find('=').map(|equals| at + equals + 1));
-    let end = value.map(|start| start + (line[start..].len() - line[start..].trim_start().len()));
+    let names = SECRETS.iter().flat_map(|name| line.match_indices(name).map(|(at, _)| (at, at + name.len())));
+    let values = names.filter(|(_, end)| !line[*end..].starts_with("_file")).filter_map(|(_, end)| {
+        let start = end + line[end..].find('=')? + 1;
+        Some(start + (line[start..].len() - line[start..].trim_start().len()))
+    });
     let user = line.find("://").filter(|at| line[at + 3..].contains('@')).map(|at| at + 3);
-    end.into_iter().chain(user).min().map(|end| &line[..end])
+    values.chain(user).min().map(|end| &line[..end])
 }

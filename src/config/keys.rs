@@ -8,9 +8,14 @@ use super::given::{Given, Problems};
 use super::kinds::{
     Choice, Count, DAY, GIB, HOUR, KIB, Kind, List, MIB, OneOrMore, Or, SECOND, Size, Switch, TIB, Time,
 };
+use super::s3_words::{
+    ACCESS_KEY, ACCOUNT, ADDRESSING_STYLES, BUCKET, BUCKET_ACL, COMPRESSIONS, DOMAIN, ENCRYPTION, ENDPOINT,
+    EXPORT_PREFIX, FIELD_VALUE, KMS_KEY, LOCATION, MEDIA_TYPE, OBJECT_ACL, OUTAGES, PROFILE, PROXY, REGION,
+    REQUEST_PAYER, SECRET_KEY, SESSION_TOKEN, STORAGE_CLASS, TAGGING,
+};
 use super::words::{
-    ADDRESS, CA_FILE, FLAVOR, FOLDER, GLOB, HOST, KEY_HEADER, LEVEL, METHOD, NETWORK, ORIGIN_URL, PATTERN, Status,
-    TOKEN, TOKEN_FILE,
+    ADDRESS, CA_FILE, FLAVOR, FOLDER, GLOB, HOST, KEY_HEADER, LEVEL, METHOD, NETWORK, OPTIONAL_FOLDER, ORIGIN_URL,
+    PATTERN, SecretFile, Status, TOKEN,
 };
 use super::{Config, Lifetime, LogFormat, QueryPolicy, StoreKind, UnkeyedHeaders};
 
@@ -24,8 +29,8 @@ pub(super) struct Key {
     pub(super) show: fn(&Config) -> Option<Json>,
 }
 
-/// Sections that later versions will know.
-pub(super) const LATER_SECTIONS: &[&str] = &[];
+/// Sections and keys that later versions will know.
+pub(super) const LATER_SECTIONS: &[&str] = &["cluster.node_url", "cluster.secret"];
 
 /// `http` reads no longer request target.
 const LONGEST_TARGET: usize = u16::MAX as usize - 1;
@@ -44,17 +49,21 @@ macro_rules! key {
     };
 }
 
-/// The token again, from a file.
-const ADMIN_TOKEN_FILE: Key = Key {
-    name: "admin.token_file",
-    read: |config, given| {
-        if let Some(token) = TOKEN_FILE.read(given)? {
-            config.admin.token = token;
+/// A secret again, from a file: `token` from `token_file`.
+macro_rules! file_of {
+    ($head:ident $(. $rest:ident)*, $kind:expr) => {
+        Key {
+            name: concat!(stringify!($head) $(, ".", stringify!($rest))*, "_file"),
+            read: |config, given| {
+                if let Some(secret) = SecretFile($kind).read(given)? {
+                    config.$head $(.$rest)* = secret;
+                }
+                Ok(())
+            },
+            show: |_| None,
         }
-        Ok(())
-    },
-    show: |_| None,
-};
+    };
+}
 
 /// All of them.
 pub(super) const KEYS: &[Key] = &[
@@ -92,7 +101,9 @@ pub(super) const KEYS: &[Key] = &[
     key!(cache.unkeyed_headers, UNKEYED_HEADERS),
     key!(cache.honor_reload, Switch),
     key!(cache.max_variants, Count(1, 10_000)),
-    key!(cache.max_body, Size(1, 4 * GIB)),
+    key!(cache.max_body, Size(1, TIB)),
+    key!(cache.max_memory_size, Size(64 * KIB, 4 * GIB)),
+    key!(cache.temporary_folder, OPTIONAL_FOLDER),
     key!(cache.max_fill_bytes, Size(1, TIB)),
     key!(cache.uncacheable_for, Time(0, DAY)),
     key!(cache.flavor, FLAVOR),
@@ -100,10 +111,59 @@ pub(super) const KEYS: &[Key] = &[
     key!(store.kind, STORE_KIND),
     key!(store.filesystem.path, FOLDER),
     key!(store.filesystem.max_bytes, Size(MIB, 1024 * TIB)),
+    key!(store.s3.bucket, BUCKET),
+    key!(store.s3.location, LOCATION),
+    key!(store.s3.region, REGION),
+    key!(store.s3.endpoint_url, ENDPOINT),
+    key!(store.s3.addressing_style, choice(ADDRESSING_STYLES)),
+    key!(store.s3.access_key, ACCESS_KEY),
+    file_of!(store.s3.access_key, ACCESS_KEY),
+    key!(store.s3.secret_key, SECRET_KEY),
+    file_of!(store.s3.secret_key, SECRET_KEY),
+    key!(store.s3.session_token, SESSION_TOKEN),
+    file_of!(store.s3.session_token, SESSION_TOKEN),
+    key!(store.s3.profile, PROFILE),
+    key!(store.s3.ca_file, CA_FILE),
+    key!(store.s3.verify, Switch),
+    key!(store.s3.proxy, PROXY),
+    key!(store.s3.expected_bucket_owner, ACCOUNT),
+    key!(store.s3.create_bucket, Switch),
+    key!(store.s3.bucket_acl, BUCKET_ACL),
+    key!(store.s3.default_acl, OBJECT_ACL),
+    key!(store.s3.storage_class, STORAGE_CLASS),
+    key!(store.s3.encryption, ENCRYPTION),
+    key!(store.s3.kms_key_id, KMS_KEY),
+    key!(store.s3.compress, choice(COMPRESSIONS)),
+    key!(store.s3.compress_types, list(MEDIA_TYPE)),
+    key!(store.s3.connect_timeout, Time(1, 300 * SECOND)),
+    key!(store.s3.read_timeout, Time(1, 300 * SECOND)),
+    key!(store.s3.attempts, Count(1, 10)),
+    key!(store.s3.max_requests, Count(1, 10_000)),
+    // S3 takes no smaller part; a part may be held in memory.
+    key!(store.s3.part_size, Size(5 * MIB, 512 * MIB)),
+    key!(store.s3.max_entries, Or { kind: Count(1, 1_000_000_000_000), none: "unlimited" }),
+    key!(store.s3.max_bytes, Or { kind: Size(MIB, 1024 * TIB), none: "unlimited" }),
+    key!(store.s3.cull_frequency, Count(1, 1_000_000)),
+    key!(store.s3.sweep_interval, Time(0, 365 * DAY)),
+    // More deletions in a second are more than S3 takes below one prefix.
+    key!(store.s3.sweep_rate, Count(1, 3500)),
+    key!(store.s3.sweep_old_versions_after, Time(0, 3650 * DAY)),
+    key!(store.s3.export, Switch),
+    key!(store.s3.export_prefix, EXPORT_PREFIX),
+    key!(store.s3.custom_domain, DOMAIN),
+    key!(store.s3.object_parameters.cache_control, FIELD_VALUE),
+    key!(store.s3.object_parameters.content_disposition, FIELD_VALUE),
+    key!(store.s3.object_parameters.content_language, FIELD_VALUE),
+    key!(store.s3.object_parameters.tagging, TAGGING),
+    key!(store.s3.object_parameters.request_payer, REQUEST_PAYER),
+    key!(store.s3.disk_cache.path, OPTIONAL_FOLDER),
+    key!(store.s3.disk_cache.max_bytes, Size(MIB, 1024 * TIB)),
     key!(memory.capacity, Size(0, 16 * TIB)),
     key!(admin.listen, ADDRESS),
     key!(admin.token, TOKEN),
-    ADMIN_TOKEN_FILE,
+    file_of!(admin.token, TOKEN),
+    key!(cluster.lease, Time(100, 300 * SECOND)),
+    key!(cluster.on_store_outage, choice(OUTAGES)),
     key!(log.level, LEVEL),
     key!(log.format, LOG_FORMAT),
     key!(log.access, Switch),
@@ -127,6 +187,10 @@ const STORE_KIND: Choice<StoreKind> = Choice {
 
 const LOG_FORMAT: Choice<LogFormat> =
     Choice { words: &[("text", LogFormat::Text), ("json", LogFormat::Json)], later: &[] };
+
+const fn choice<T>(words: &'static [(&'static str, T)]) -> Choice<T> {
+    Choice { words, later: &[] }
+}
 
 const fn list<K>(item: K) -> List<K> {
     List { item, least: 0 }

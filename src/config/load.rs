@@ -1,14 +1,14 @@
-//! Which value holds? Default, file, environment, command line: the later one. And do the values fit together?
+//! Which value holds? Default, file, environment, command line: the later one.
 //!
 //! It never stops at the first mistake.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+use super::fit::RULES;
 use super::given::{Given, Place, Problem, Value};
 use super::keys::{KEYS, Key};
 use super::{Config, ConfigError, ConfigErrors, environment, file};
@@ -108,10 +108,10 @@ struct Layers {
 }
 
 impl Layers {
-    /// One layer over those that are there, in the order of [`KEYS`], so that a token's file comes after the token.
+    /// One layer over those that are there, in the order of [`KEYS`], so that a secret's file comes after the secret.
     fn put(&mut self, (settings, problems): (Vec<(&'static Key, Given)>, Vec<Problem>)) {
         self.problems.extend(problems.into_iter().map(|problem| (None, problem)));
-        self.problems.extend(two_tokens(&settings));
+        self.problems.extend(told_twice(&settings));
         for key in KEYS {
             for (_, given) in settings.iter().filter(|(given, _)| given.name == key.name) {
                 self.places.insert(key.name, given.place.clone());
@@ -138,76 +138,13 @@ impl Layers {
     }
 }
 
-fn two_tokens(settings: &[(&'static Key, Given)]) -> Option<(Option<&'static str>, Problem)> {
+/// Secrets that are given and read from a file as well, in one layer.
+fn told_twice(settings: &[(&'static Key, Given)]) -> impl Iterator<Item = (Option<&'static str>, Problem)> {
     let is_set = |given: &Given| !matches!(&given.value, Value::Text(text) | Value::Words(text) if text.is_empty());
-    let find = |name: &str| settings.iter().find(|(key, given)| key.name == name && is_set(given));
-    find("admin.token")?;
-    let (key, given) = find("admin.token_file")?;
-    let what = "`admin.token` is set as well".to_owned();
-    Some((Some(key.name), Problem { place: given.place.clone(), what, expected: "one of the two".to_owned() }))
-}
-
-/// Values that must fit together.
-struct Rule {
-    /// Whose: the mistake is told at the first that was given.
-    keys: &'static [&'static str],
-    /// What is wrong and what would be right; `None`: all is well.
-    broken: fn(&Config) -> Option<(String, &'static str)>,
-}
-
-const RULES: &[Rule] = &[
-    Rule {
-        keys: &["admin.listen", "admin.token", "admin.token_file"],
-        broken: |config| {
-            let open = !config.admin.listen.ip().is_loopback() && config.admin.token.reveal().is_empty();
-            let what = format!("`{}` can be reached from outside, and there is no token", config.admin.listen);
-            open.then_some((what, "admin.token, admin.token_file or a loopback address"))
-        },
-    },
-    Rule {
-        keys: &["admin.listen", "listen"],
-        broken: |config| {
-            let what = format!("`{}` (listen) and `{}` (admin.listen) collide", config.listen, config.admin.listen);
-            collide(config.listen, config.admin.listen).then_some((what, "two ports"))
-        },
-    },
-    Rule {
-        keys: &["origin.url", "listen"],
-        broken: |config| {
-            let authority = config.origin.url.authority()?.as_str().replace("localhost", "127.0.0.1");
-            let origin: SocketAddr = authority.parse().ok()?;
-            let what = format!("`{origin}` is where everpage itself listens");
-            collide(config.listen, origin).then_some((what, "the address of the app behind"))
-        },
-    },
-    Rule {
-        keys: &["limits.target_bytes", "limits.head_bytes"],
-        broken: |config| {
-            let what = "a target longer than a whole head (limits.head_bytes)".to_owned();
-            (config.limits.target_bytes > config.limits.head_bytes).then_some((what, "at most limits.head_bytes"))
-        },
-    },
-    Rule {
-        keys: &["cache.max_body", "cache.max_fill_bytes"],
-        broken: |config| {
-            let what = "a body larger than all fills together (cache.max_fill_bytes)".to_owned();
-            (config.cache.max_body > config.cache.max_fill_bytes).then_some((what, "at most cache.max_fill_bytes"))
-        },
-    },
-    Rule {
-        keys: &["cache.max_body", "store.filesystem.max_bytes"],
-        broken: |config| {
-            let what = "a body larger than the whole store (store.filesystem.max_bytes)".to_owned();
-            let larger = config.cache.max_body > config.store.filesystem.max_bytes;
-            larger.then_some((what, "at most store.filesystem.max_bytes"))
-        },
-    },
-];
-
-/// Would the second of two listeners fail to bind?
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let covers = |wide: SocketAddr, narrow: SocketAddr| {
-        wide.ip() == narrow.ip() || wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
-    };
-    one.port() != 0 && one.port() == other.port() && (covers(one, other) || covers(other, one))
+    settings.iter().filter(move |(_, given)| is_set(given)).filter_map(move |(key, given)| {
+        let secret = key.name.strip_suffix("_file")?;
+        settings.iter().find(|(other, given)| other.name == secret && is_set(given))?;
+        let what = format!("`{secret}` is set as well");
+        Some((Some(key.name), Problem { place: given.place.clone(), what, expected: "one of the two".to_owned() }))
+    })
 }

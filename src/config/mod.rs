@@ -2,18 +2,20 @@
 //!
 //! The only module that reads settings from files and the environment. It never opens a socket or a store.
 //!
-//! Each setting is one line in `keys`; `kinds` and `words` say how a value is read, checked and shown;
-//! `load` puts the layers on top of each other: default, file, environment, command line.
+//! Each setting is one line in `keys`; `kinds`, `words` and `s3_words` say how a value is read, checked and shown;
+//! `load` puts the layers on top of each other: default, file, environment, command line; `fit` compares values with each other.
 
 mod defaults;
 mod environment;
 mod error;
 mod file;
+mod fit;
 mod given;
 mod keys;
 mod kinds;
 mod load;
 mod s3;
+mod s3_words;
 #[cfg(test)]
 mod tests;
 mod words;

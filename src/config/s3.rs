@@ -32,6 +32,8 @@ pub struct S3Store {
     pub verify: bool,
     /// An HTTP proxy on the way to S3.
     pub proxy: Option<http::Uri>,
+    /// The account that must own the bucket: 12 digits.
+    pub expected_bucket_owner: String,
     /// Make the bucket if it does not exist.
     pub create_bucket: bool,
     /// Canned ACL of a bucket that is made.
@@ -44,10 +46,6 @@ pub struct S3Store {
     pub encryption: String,
     /// Of `aws:kms`.
     pub kms_key_id: String,
-    /// The account that must own the bucket.
-    pub expected_bucket_owner: String,
-    /// `[store.s3.object_parameters]`
-    pub object_parameters: ObjectParameters,
     /// How bodies are compressed at rest.
     pub compress: Compression,
     /// Content types that are; `text/*` stands for all below it.
@@ -72,12 +70,16 @@ pub struct S3Store {
     pub sweep_interval: Duration,
     /// Requests that the sweeper makes in a second at most.
     pub sweep_rate: u32,
+    /// How old a page of another `cache.version` must be before the sweeper removes it: nodes of that version may still run.
+    pub sweep_old_versions_after: Duration,
     /// Keep a plain copy of each page for a bucket website.
     pub export: bool,
     /// Where, below `location`.
     pub export_prefix: String,
     /// The domain under which the export is seen, for messages.
     pub custom_domain: String,
+    /// `[store.s3.object_parameters]`
+    pub object_parameters: ObjectParameters,
     /// `[store.s3.disk_cache]`
     pub disk_cache: DiskCache,
 }
@@ -146,6 +148,30 @@ pub enum OnStoreOutage {
     Serve,
 }
 
+/// Types that become smaller: those that django-storages compresses, and what else is text at heart.
+/// Images, sound, video, archives and WOFF are compressed already.
+const COMPRESS_TYPES: &[&str] = &[
+    "text/*",
+    "application/javascript",
+    "application/x-javascript",
+    "application/json",
+    "application/ld+json",
+    "application/manifest+json",
+    "application/xml",
+    "application/xhtml+xml",
+    "application/rss+xml",
+    "application/atom+xml",
+    "application/rdf+xml",
+    "application/wasm",
+    "application/vnd.ms-fontobject",
+    "font/ttf",
+    "font/otf",
+    "image/svg+xml",
+    "image/bmp",
+    "image/x-icon",
+    "image/vnd.microsoft.icon",
+];
+
 impl Default for S3Store {
     fn default() -> Self {
         S3Store {
@@ -161,16 +187,15 @@ impl Default for S3Store {
             ca_file: None,
             verify: true,
             proxy: None,
+            expected_bucket_owner: String::new(),
             create_bucket: false,
             bucket_acl: String::new(),
             default_acl: String::new(),
             storage_class: String::new(),
             encryption: String::new(),
             kms_key_id: String::new(),
-            expected_bucket_owner: String::new(),
-            object_parameters: ObjectParameters::default(),
             compress: Compression::Zstd,
-            compress_types: Vec::new(),
+            compress_types: COMPRESS_TYPES.iter().map(|&name| name.to_owned()).collect(),
             connect_timeout: Duration::from_secs(2),
             read_timeout: Duration::from_secs(5),
             attempts: 3,
@@ -181,9 +206,11 @@ impl Default for S3Store {
             cull_frequency: 3,
             sweep_interval: Duration::from_secs(3600),
             sweep_rate: 10,
+            sweep_old_versions_after: Duration::from_secs(7 * 24 * 3600),
             export: false,
             export_prefix: "export".to_owned(),
             custom_domain: String::new(),
+            object_parameters: ObjectParameters::default(),
             disk_cache: DiskCache { path: None, max_bytes: 10 << 30 },
         }
     }

@@ -73,10 +73,95 @@ fn a_secret_is_in_no_message() {
 
 #[test]
 fn a_secret_is_in_no_print_of_the_configuration() {
-    let config = parse("[admin]\ntoken = 'hunter2'").unwrap();
+    let s3 = "[store.s3]\naccess_key = 'hunter2'\nsecret_key = 'hunter2'\nsession_token = 'hunter2'";
+    let config = parse(&format!("[admin]\ntoken = 'hunter2'\n{s3}")).unwrap();
     assert_eq!(config.admin.token.reveal(), "hunter2");
+    assert_eq!(config.store.s3.session_token.reveal(), "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
-    assert_eq!(config.to_json()["admin"]["token"], "…");
+    let json = config.to_json();
+    assert!(!json.to_string().contains("hunter2"));
+    for key in KEYS.iter().filter(|key| is_secret(key.name) && !key.name.ends_with("_file")) {
+        assert_eq!(json.pointer(&format!("/{}", key.name.replace('.', "/"))), Some(&"…".into()), "{}", key.name);
+    }
+}
+
+#[test]
+fn no_place_of_a_mistake_on_the_line_of_a_secret_shows_it() {
+    for name in KEYS.iter().map(|key| key.name).filter(|name| is_secret(name) && !name.ends_with("_file")) {
+        let (section, key) = name.rsplit_once('.').unwrap();
+        for value in ["'hunter2 x'", "'hunter2", "hunter2", "['hunter2']", "{ hunter2 = 1 }"] {
+            let told = mistakes(&format!("[{section}]\n{key} = {value}"));
+            assert!(!told.contains("hunter2"), "{told}");
+            let told = mistakes(&format!("{section} = {{ zebra = 1, {key} = {value}, listen = 5 }}"));
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_bucket_is_a_name_or_an_access_point() {
+    let bucket = |name: &str| parse(&format!("[store.s3]\nbucket = '{name}'")).map(|config| config.store.s3.bucket);
+    let longest = "a".repeat(63);
+    let access_point = "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/pages";
+    for right in ["", "abc", "my.shop-pages.2", longest.as_str(), access_point, "pages-abc123-s3alias"] {
+        assert_eq!(bucket(right).unwrap(), right);
+    }
+    let too_long = "a".repeat(64);
+    for wrong in ["ab", too_long.as_str(), "Shop", "a_b", "-ab", "ab.", "a..b", "10.0.0.1", "xn--abc", "shop/pages"] {
+        bucket(wrong).expect_err(wrong);
+    }
+}
+
+#[test]
+fn a_location_loses_its_last_slash_and_nothing_else() {
+    let location = |text: &str| parse(&format!("[store.s3]\nlocation = '{text}'")).map(|it| it.store.s3.location);
+    assert_eq!(location("shop/pages/").unwrap(), "shop/pages");
+    assert_eq!(location("/").unwrap(), "");
+    assert_eq!(location("Shop..1/_").unwrap(), "Shop..1/_");
+    for wrong in ["/shop", "shop//", "a//b", "..", "a/../b", "a/./b", "a b", "a*", "ä", "${aws:username}"] {
+        location(wrong).expect_err(wrong);
+    }
+}
+
+#[test]
+fn keys_of_s3_come_from_files_and_from_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    std::fs::write(&path, "hunter2\n").unwrap();
+    let path = path.to_str().unwrap();
+    let text = format!("[store.s3]\nsecret_key_file = '{path}'\nsession_token_file = '{path}'");
+    let variables = [("EVERPAGE_STORE__S3__ACCESS_KEY".to_owned(), "id".to_owned())];
+    let s3 = assemble(Some((Path::new("config.toml"), &text)), &variables, &[]).unwrap().store.s3;
+    assert_eq!([&s3.access_key, &s3.secret_key, &s3.session_token].map(Secret::reveal), ["id", "hunter2", "hunter2"]);
+}
+
+#[test]
+fn a_bucket_can_be_set_up_by_variables_alone() {
+    let config = parse_variables(&[
+        ("EVERPAGE_STORE__KIND", "s3"),
+        ("EVERPAGE_STORE__S3__BUCKET", "shop-pages"),
+        ("EVERPAGE_STORE__S3__ENDPOINT_URL", "http://127.0.0.1:9000/"),
+        ("EVERPAGE_STORE__S3__EXPECTED_BUCKET_OWNER", "123456789012"),
+        ("EVERPAGE_STORE__S3__MAX_ENTRIES", "100000"),
+        ("EVERPAGE_STORE__S3__COMPRESS_TYPES", "Text/HTML, text/*"),
+        ("EVERPAGE_STORE__S3__OBJECT_PARAMETERS__TAGGING", "team=shop&kind=cache"),
+        ("EVERPAGE_STORE__S3__DISK_CACHE__PATH", "cache"),
+        ("EVERPAGE_CLUSTER__LEASE", "3s"),
+    ]);
+    let Config { store, cluster, .. } = config.unwrap();
+    assert_eq!(store.s3.bucket, "shop-pages");
+    assert_eq!(store.s3.endpoint_url.unwrap(), "http://127.0.0.1:9000");
+    assert_eq!((store.s3.max_entries, store.s3.max_bytes), (Some(100_000), None));
+    assert_eq!(store.s3.compress_types, ["text/html", "text/*"]);
+    assert_eq!(store.s3.disk_cache.path.as_deref(), Some(Path::new("cache")));
+    assert_eq!(cluster.lease.as_secs(), 3);
+}
+
+#[test]
+fn what_another_store_would_need_is_no_mistake() {
+    parse("[store.s3]\nlocation = 'shop'").expect("no bucket, and none is needed");
+    let large = "[cache]\nmax_body = '20 GiB'\n[store]\nkind = 's3'\n[store.s3]\nbucket = 'shop'";
+    parse(large).expect("larger than the default of a folder that is not used");
 }
 
 #[test]
@@ -270,7 +355,12 @@ fn any_toml() -> impl Strategy<Value = String> {
     prop::collection::vec(line, 0..8).prop_map(|lines| lines.join("\n"))
 }
 
-/// What a file would say, so that it can be read again. A token is not shown, so there is none.
+fn is_secret(name: &str) -> bool {
+    let name = name.trim_end_matches("_file");
+    ["admin.token", "store.s3.access_key", "store.s3.secret_key", "store.s3.session_token"].contains(&name)
+}
+
+/// What a file would say, so that it can be read again. A secret is not shown, so there is none.
 fn as_toml(json: &Json) -> String {
     toml::to_string(json).expect("JSON of tables, lists, text, numbers and booleans")
 }
@@ -293,7 +383,7 @@ proptest! {
     #[test]
     fn what_is_shown_can_be_read_again(words in prop::collection::vec(any_words(), KEYS.len())) {
         let mut config = Config::default();
-        for (key, words) in KEYS.iter().zip(&words).filter(|(key, _)| !key.name.starts_with("admin.token")) {
+        for (key, words) in KEYS.iter().zip(&words).filter(|(key, _)| !is_secret(key.name)) {
             let place = Place::Option("--any".to_owned());
             let _ = (key.read)(&mut config, &Given::from_words(words, place));
         }

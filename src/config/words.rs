@@ -1,6 +1,6 @@
 //! How is text read, checked and shown? Addresses, names, patterns, paths and secrets.
 //!
-//! Nothing here connects or resolves; of files it reads only the one that holds a token.
+//! Nothing here connects or resolves; of files it reads only those that hold a secret.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use super::kinds::{Count, Kind};
 
 /// A kind that is made of text: what would be right, how it is read (or what is wrong), how it is shown.
 pub(super) struct Text<T: 'static> {
-    expected: &'static str,
-    read: fn(&str) -> Result<T, String>,
-    show: fn(&T) -> String,
+    pub(super) expected: &'static str,
+    pub(super) read: fn(&str) -> Result<T, String>,
+    pub(super) show: fn(&T) -> String,
 }
 
 impl<T> Kind for Text<T> {
@@ -76,12 +76,30 @@ fn host(text: &str) -> Result<String, String> {
     if valid { Ok(lower) } else { Err(format!("{} is not a host name", quoted(text))) }
 }
 
-pub(super) const ORIGIN_URL: Text<Uri> =
-    Text { expected: r#"scheme and authority, such as "http://127.0.0.1:8000""#, read: origin_url, show: show_origin };
+pub(super) const ORIGIN_URL: Text<Uri> = Text {
+    expected: r#"scheme and authority, such as "http://127.0.0.1:8000""#,
+    read: |text| {
+        let reasons = SiteReasons {
+            user: "user name and password are not sent to the origin",
+            path: "the origin is asked for the path of each request",
+            query: "the origin is asked for the query of each request",
+        };
+        site(text, &reasons)
+    },
+    show: show_site,
+};
 
-fn origin_url(text: &str) -> Result<Uri, String> {
+/// Why a URL is no more than scheme and authority.
+pub(super) struct SiteReasons {
+    pub(super) user: &'static str,
+    pub(super) path: &'static str,
+    pub(super) query: &'static str,
+}
+
+/// `http` or `https`, a host, perhaps a port.
+pub(super) fn site(text: &str, reasons: &SiteReasons) -> Result<Uri, String> {
     if text.contains('@') {
-        return Err("user name and password are not sent to the origin".to_owned());
+        return Err(reasons.user.to_owned());
     }
     let url: Uri = text.parse().map_err(|error| format!("{} is not a URL: {error}", quoted(text)))?;
     let (Some(scheme), Some(authority)) = (url.scheme_str(), url.authority()) else {
@@ -91,13 +109,10 @@ fn origin_url(text: &str) -> Result<Uri, String> {
         return Err(format!("the scheme {} is not spoken here", quoted(scheme)));
     }
     if url.path() != "/" {
-        let path = quoted(url.path());
-        return Err(format!("the path {path} is not possible: the origin is asked for the path of each request"));
+        return Err(format!("the path {} is not possible: {}", quoted(url.path()), reasons.path));
     }
     if text.contains(['?', '#']) {
-        return Err(
-            "a query or a fragment is not possible: the origin is asked for the query of each request".to_owned()
-        );
+        return Err(format!("a query or a fragment is not possible: {}", reasons.query));
     }
     let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
     let port_is_valid = match port.strip_prefix(':') {
@@ -110,7 +125,7 @@ fn origin_url(text: &str) -> Result<Uri, String> {
     Ok(url)
 }
 
-fn show_origin(url: &Uri) -> String {
+pub(super) fn show_site(url: &Uri) -> String {
     url.to_string().trim_end_matches('/').to_owned()
 }
 
@@ -202,6 +217,12 @@ pub(super) const CA_FILE: Text<Option<PathBuf>> = Text {
     show: |path| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
 };
 
+pub(super) const OPTIONAL_FOLDER: Text<Option<PathBuf>> = Text {
+    expected: FOLDER.expected,
+    read: |text| if text.is_empty() { Ok(None) } else { path(text).map(Some) },
+    show: CA_FILE.show,
+};
+
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() || text.contains('\0') {
         Err(format!("{} is not a path", quoted(text)))
@@ -210,35 +231,54 @@ fn path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-pub(super) const TOKEN: Text<Secret> = Text {
-    expected: "visible ASCII characters without spaces, at most 4096",
-    read: token,
-    show: |secret| if secret.reveal().is_empty() { String::new() } else { "…".to_owned() },
-};
+pub(super) const TOKEN: Text<Secret> =
+    Text { expected: "visible ASCII characters without spaces, at most 4096", read: token, show: show_secret };
 
 /// RFC 6750, section 2.1, read generously. What is wrong never says what it was.
 fn token(text: &str) -> Result<Secret, String> {
-    let valid = text.len() <= 4096 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if valid { Ok(Secret::new(text.to_owned())) } else { Err("this cannot be sent as a bearer token".to_owned()) }
+    secret_of(text, 4096).ok_or_else(|| "this cannot be sent as a bearer token".to_owned())
 }
 
-pub(super) const TOKEN_FILE: Text<Option<Secret>> = Text {
-    expected: "the path of a file that holds nothing but the token",
-    read: |text| {
+/// Visible ASCII, at most so many bytes.
+pub(super) fn secret_of(text: &str, most: usize) -> Option<Secret> {
+    let valid = text.len() <= most && text.bytes().all(|byte| byte.is_ascii_graphic());
+    valid.then(|| Secret::new(text.to_owned()))
+}
+
+pub(super) fn show_secret(secret: &Secret) -> String {
+    if secret.reveal().is_empty() { String::new() } else { "…".to_owned() }
+}
+
+/// A secret again, from a file that holds nothing else. An empty path: no file.
+pub(super) struct SecretFile(pub(super) Text<Secret>);
+
+impl Kind for SecretFile {
+    type Value = Option<Secret>;
+
+    fn expected(&self) -> String {
+        "the path of a file that holds nothing but the secret".to_owned()
+    }
+
+    fn read(&self, given: &Given) -> Result<Option<Secret>, Problems> {
+        let wrong = |what: String| given.wrong(what, &self.expected());
+        let text = given.text(&self.expected())?;
         if text.is_empty() {
             return Ok(None);
         }
-        let content =
-            environment::read(&path(text)?).map_err(|error| format!("cannot read {}: {error}", quoted(text)))?;
-        match content.trim_end_matches(['\r', '\n']) {
-            "" => Err(format!("{} is empty", quoted(text))),
-            secret => token(secret)
-                .map(Some)
-                .map_err(|_| format!("what {} holds cannot be sent as a bearer token", quoted(text))),
+        let content = environment::read(&path(text).map_err(wrong)?)
+            .map_err(|error| wrong(format!("cannot read {}: {error}", quoted(text))))?;
+        let secret = content.trim_end_matches(['\r', '\n']);
+        if secret.is_empty() {
+            return Err(wrong(format!("{} is empty", quoted(text))));
         }
-    },
-    show: |_| String::new(),
-};
+        let expected = self.0.expected;
+        (self.0.read)(secret).map(Some).map_err(|_| wrong(format!("what {} holds is not {expected}", quoted(text))))
+    }
+
+    fn show(&self, _: &Option<Secret>) -> Json {
+        Json::Null
+    }
+}
 
 pub(super) const LEVEL: Text<String> = Text {
     expected: r#""error", "warn", "info", "debug", "trace", "off", or a filter such as "info,everpage::proxy=debug""#,
