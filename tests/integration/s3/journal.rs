@@ -256,4 +256,9 @@ async fn a_page_of_before_is_not_served_by_another_process(bucket: TestBucket) {
         }
         assert!(there.applied() >= sequence);
     }
+    for node in [here, there] {
+        let closed = node.closed();
+        drop(node);
+        closed.await;
+    }
 }
