@@ -1,4 +1,5 @@
 //! Pages in S3: on the servers that `tests/s3/up` starts, and on stand-ins for those that lie.
 
 mod journal;
+mod faults;
 mod tools;
