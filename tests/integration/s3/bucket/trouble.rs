@@ -164,12 +164,13 @@ async fn a_read_and_a_put_are_tried_again_and_a_swap_is_not(bucket: TestBucket) 
     let way = Way::to(&bucket).await;
     let door = way.open(&bucket).await;
     let version = put(&door, "a", "x").await;
-    way.set(false, &[0, 0]);
+    // A kept connection that is dead by now may cost a try of its own.
+    way.set(false, &[0]);
     assert_eq!(door.get("a", 9).await.unwrap().unwrap().bytes, "x");
-    assert_eq!(counted(&door, "get", "unreachable"), 2);
-    way.set(false, &[0, 0]);
+    assert!((1..=2).contains(&counted(&door, "get", "unreachable")));
+    way.set(false, &[0]);
     put(&door, "a", "x").await;
-    assert_eq!(counted(&door, "put", "unreachable"), 2);
+    assert!((1..=2).contains(&counted(&door, "put", "unreachable")));
     way.set(false, &[0]);
     let before = counted(&door, "swap", "ok");
     door.swap("a", Bytes::from("y"), &Condition::Is(version)).await.unwrap_err();

@@ -121,7 +121,8 @@ async fn uploads_that_nobody_completed_are_ended_by_their_age(bucket: TestBucket
     for key in ["site/pages/a", "site/pages/b/c"] {
         bucket.client.create_multipart_upload().bucket(&bucket.name).key(key).send().await.unwrap();
     }
-    assert_eq!(door.abort_uploads(UnixMillis(1_600_000_000_000)).await.unwrap(), 0);
+    // An emulator may say that all uploads began on one day long ago.
+    assert_eq!(door.abort_uploads(UnixMillis(1_000_000_000_000)).await.unwrap(), 0);
     assert_eq!(bucket.uploads().await.len(), 2);
     assert_eq!(door.abort_uploads(UnixMillis(u64::MAX)).await.unwrap(), 2);
     assert!(bucket.uploads().await.is_empty());
