@@ -43,7 +43,7 @@ pub(super) async fn connect(settings: &config::S3Store) -> Result<(Client, Place
     let region = region(settings, &shared)?;
     let place = Place {
         bucket: settings.bucket.clone(),
-        endpoint: shared.endpoint_url().map(|url| url.trim_end_matches('/').to_owned()),
+        endpoint: shared.endpoint_url().map(shown),
         region: region.to_string(),
         keys_from: keys_from(settings),
     };
@@ -65,6 +65,15 @@ pub(super) async fn connect(settings: &config::S3Store) -> Result<(Client, Place
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
     Ok((Client::from_conf(config), place))
+}
+
+/// The address as it may be printed: without a password before the host.
+fn shown(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => url.to_owned(),
+    }
 }
 
 async fn shared(settings: &config::S3Store, http: SharedHttpClient) -> SdkConfig {

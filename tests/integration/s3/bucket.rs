@@ -1,11 +1,13 @@
 //! The one door to a bucket: what goes in comes out, nothing outside the location is touched, and whoever is too late has written nothing.
 
 mod advice;
+mod tls;
 mod trouble;
 mod uploads;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use everpage::config::S3Store;
@@ -35,6 +37,8 @@ on_each_server![
 ];
 
 const MOST: u64 = 1 << 20;
+/// More than a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn below(bucket: &TestBucket, location: &str) -> S3Store {
     S3Store { location: location.to_owned(), ..bucket.settings() }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use everpage::config::S3Store;
@@ -15,11 +14,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::{all, put};
+use super::{PATIENCE, all, put};
 use crate::s3::here::{TestBucket, on_each_server};
-
-/// More than a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 on_each_server![
     a_body_that_breaks_off_goes_on_where_it_broke,

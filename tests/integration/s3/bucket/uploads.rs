@@ -11,7 +11,7 @@ use everpage::page::large::{LargeBody, Pieces};
 use everpage::store::s3::bucket::Attributes;
 use futures_util::stream;
 
-use super::{all, opened};
+use super::{PATIENCE, all, opened};
 use crate::s3::here::{TestBucket, on_each_server};
 
 on_each_server![
@@ -110,9 +110,12 @@ async fn an_upload_that_is_given_up_leaves_no_parts(bucket: TestBucket) {
     }
     upload.abort();
     upload.await.unwrap_err();
-    while !bucket.uploads().await.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    let gone = async {
+        while !bucket.uploads().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("its parts are left");
     assert!(bucket.keys().await.is_empty());
 }
 
