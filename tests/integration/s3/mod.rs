@@ -1,5 +1,7 @@
 //! Pages in S3: on the servers that `tests/s3/up` starts, and on stand-ins for those that lie.
 
-mod journal;
+mod bucket;
 mod faults;
+mod here;
+mod journal;
 mod tools;
