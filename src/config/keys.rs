@@ -5,9 +5,7 @@
 use serde_json::Value as Json;
 
 use super::given::{Given, Problems};
-use super::kinds::{
-    Choice, Count, DAY, GIB, HOUR, KIB, Kind, List, MIB, OneOrMore, Or, SECOND, Size, Switch, TIB, Time,
-};
+use super::kinds::{Choice, Count, DAY, HOUR, KIB, Kind, List, MIB, OneOrMore, Or, SECOND, Size, Switch, TIB, Time};
 use super::words::{
     ADDRESS, CA_FILE, FLAVOR, FOLDER, GLOB, HOST, KEY_HEADER, LEVEL, METHOD, NETWORK, ORIGIN_URL, PATTERN, Status,
     TOKEN, TOKEN_FILE,
@@ -92,7 +90,8 @@ pub(super) const KEYS: &[Key] = &[
     key!(cache.unkeyed_headers, UNKEYED_HEADERS),
     key!(cache.honor_reload, Switch),
     key!(cache.max_variants, Count(1, 10_000)),
-    key!(cache.max_body, Size(1, 4 * GIB)),
+    key!(cache.max_body, Size(1, 5 * TIB)),
+    key!(cache.max_temporary_bytes, Size(1, 1024 * TIB)),
     key!(cache.max_fill_bytes, Size(1, TIB)),
     key!(cache.uncacheable_for, Time(0, DAY)),
     key!(cache.flavor, FLAVOR),

@@ -18,24 +18,41 @@
 //! Tags are known only when the head arrives. A follower that joined after a record which the leader did not know is checked again then, and
 //! leaves if a newer record names one of the page's tags ([`Seat::was_overtaken`]).
 //!
+//! # Where its bytes are
+//!
+//! In memory, all of them, until the body is too large for that: then in a temporary file that grows, which everyone reads from the start, at their own
+//! pace, whenever they come. If the body is too large to be kept at all, or the file cannot be written, the bytes that follow stay in memory only until
+//! everyone on board has read them, the producer waits for the slowest, and nobody joins any more.
+//!
 //! This module decides nothing about pages: it neither fetches nor stores.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::JoinHandle;
 
 use super::body::BoxError;
 use crate::invalidation::Invalidations;
 use crate::invalidation::index::Subject;
-use crate::page::{Key, Page, Sequence};
+use crate::page::large::LargePage;
+use crate::page::{Key, Page, PageHead, Sequence};
 use crate::policy::reason::Reason;
+use crate::store::file_body::{self, OpenFile, READ_BYTES};
+
+/// How a reader gets its next bytes.
+enum Next {
+    Frame(Option<Result<Frame<Bytes>, BoxError>>),
+    /// They lie here.
+    File(Arc<OpenFile>, Range<u64>),
+}
 
 /// Bytes that a response too large to be kept may be ahead of its slowest reader.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -55,7 +72,7 @@ pub(super) enum Progress {
 #[derive(Clone, Debug)]
 pub(super) enum Arrival {
     /// A page from the store, the key under which it lay, and the store's kind.
-    Stored(Arc<Page>, Key, &'static str),
+    Stored(Stored, Key, &'static str),
     /// A signpost was found: ask again, under the key it leads to.
     Signpost,
     /// A response that is being kept: its body follows.
@@ -64,6 +81,23 @@ pub(super) enum Arrival {
     Alone(Reason),
     /// Nothing; the next one may try.
     Failed(Reason),
+}
+
+/// A page from the store.
+#[derive(Clone, Debug)]
+pub(super) enum Stored {
+    Page(Arc<Page>),
+    /// Whoever wants it reads it for himself.
+    Large(Arc<LargePage>),
+}
+
+impl Stored {
+    pub(super) fn head(&self) -> &PageHead {
+        match self {
+            Stored::Page(page) => &page.head,
+            Stored::Large(page) => &page.head,
+        }
+    }
 }
 
 /// The head of a response that is being kept.
@@ -95,8 +129,10 @@ struct Cabin {
     /// The number of the first chunk that is still here.
     first: usize,
     bytes: usize,
+    /// What came before the chunks, if they are not all, and how many bytes of it are there.
+    file: Option<(Arc<OpenFile>, u64)>,
     end: Option<Ending>,
-    /// Too large to be kept: chunks go once everyone has read them, and the producer waits for the slowest reader.
+    /// Not kept: chunks go once everyone has read them, and the producer waits for the slowest reader.
     windowed: bool,
     readers: HashMap<u64, Reader>,
     next_reader: u64,
@@ -108,6 +144,8 @@ struct Cabin {
 #[derive(Debug, Default)]
 struct Reader {
     next: usize,
+    /// Bytes read.
+    read: u64,
     waker: Option<Waker>,
 }
 
@@ -124,6 +162,8 @@ pub(super) struct Seat {
     reader: u64,
     /// What had been applied when its owner came.
     joined_at: Sequence,
+    /// Bytes of the file on their way.
+    reading: Option<JoinHandle<std::io::Result<Bytes>>>,
 }
 
 impl Flight {
@@ -142,8 +182,9 @@ impl Flight {
         }
         let reader = cabin.next_reader;
         cabin.next_reader += 1;
-        cabin.readers.insert(reader, Reader::default());
-        Some(Seat { flight: Arc::clone(self), reader, joined_at })
+        let next = cabin.first;
+        cabin.readers.insert(reader, Reader { next, ..Reader::default() });
+        Some(Seat { flight: Arc::clone(self), reader, joined_at, reading: None })
     }
 
     /// May a request that is here now join? See the module's documentation.
@@ -173,7 +214,7 @@ impl Flight {
         self.progress.send_replace(Progress::Arrived(arrival));
     }
 
-    /// Hands a chunk to the readers; waits only where the response is too large to be kept. False when nobody is left to read it.
+    /// Hands a chunk to the readers; waits only where the response is not kept. False when nobody is left to read it.
     pub(super) async fn push(&self, chunk: Bytes, memory: Option<OwnedSemaphorePermit>) -> bool {
         {
             let mut cabin = self.cabin.lock();
@@ -203,7 +244,7 @@ impl Flight {
         }
     }
 
-    /// From now on nothing of it is kept: it is too large.
+    /// From now on nothing of it is kept.
     pub(super) fn stop_keeping(&self) {
         let mut cabin = self.cabin.lock();
         cabin.windowed = true;
@@ -222,6 +263,23 @@ impl Flight {
     fn end(&self, ending: Ending) {
         let mut cabin = self.cabin.lock();
         cabin.end = Some(ending);
+        cabin.wake_readers();
+    }
+
+    /// All that has been pushed.
+    pub(super) fn chunks(&self) -> Vec<Bytes> {
+        self.cabin.lock().chunks.iter().cloned().collect()
+    }
+
+    /// All that came so far, `bytes` of it, lies in this file: from now on it is read from there.
+    pub(super) fn spill(&self, file: &Arc<OpenFile>, bytes: u64) {
+        let mut cabin = self.cabin.lock();
+        cabin.file = Some((Arc::clone(file), bytes));
+        let first = cabin.first + cabin.chunks.len();
+        cabin.readers.values_mut().for_each(|reader| reader.next = first);
+        (cabin.first, cabin.bytes) = (first, 0);
+        cabin.chunks = VecDeque::new();
+        cabin.memory.clear();
         cabin.wake_readers();
     }
 
@@ -269,13 +327,21 @@ impl Cabin {
         }
     }
 
-    fn poll_read(&mut self, id: u64, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(reader) = self.readers.get_mut(&id) else { return Poll::Ready(None) };
+    fn poll_read(&mut self, id: u64, context: &Context<'_>) -> Poll<Next> {
+        let Some(reader) = self.readers.get_mut(&id) else { return Poll::Ready(Next::Frame(None)) };
+        if let Some((file, written)) = &self.file
+            && reader.read < *written
+        {
+            let range = reader.read..(*written).min(reader.read + READ_BYTES);
+            reader.read = range.end;
+            return Poll::Ready(Next::File(Arc::clone(file), range));
+        }
         if let Some(chunk) = self.chunks.get(reader.next - self.first) {
             reader.next += 1;
+            reader.read += chunk.len() as u64;
             let chunk = chunk.clone();
             self.wake_producer();
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            return Poll::Ready(Next::Frame(Some(Ok(Frame::data(chunk)))));
         }
         match self.end.clone() {
             None => {
@@ -283,11 +349,12 @@ impl Cabin {
                 Poll::Pending
             }
             Some(Ending::Broken(reason)) => {
-                Poll::Ready(Some(Err(format!("the response ended early: {}", reason.as_str()).into())))
+                let error = format!("the response ended early: {}", reason.as_str());
+                Poll::Ready(Next::Frame(Some(Err(error.into()))))
             }
             Some(Ending::Whole(trailers)) => {
                 self.readers.remove(&id);
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                Poll::Ready(Next::Frame(trailers.map(|trailers| Ok(Frame::trailers(trailers)))))
             }
         }
     }
@@ -324,8 +391,23 @@ impl http_body::Body for Seat {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.flight.cabin.lock().poll_read(self.reader, context)
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let seat = &mut *self;
+        if seat.reading.is_none() {
+            let next = ready!(seat.flight.cabin.lock().poll_read(seat.reader, context));
+            seat.reading = match next {
+                Next::Frame(frame) => return Poll::Ready(frame),
+                Next::File(file, range) => Some(file_body::read(&file, range)),
+            };
+        }
+        let reading = seat.reading.as_mut().expect("it has just begun");
+        let read = ready!(Pin::new(reading).poll(context));
+        seat.reading = None;
+        Poll::Ready(Some(match read {
+            Ok(Ok(bytes)) => Ok(Frame::data(bytes)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(stopped) => Err(stopped.into()),
+        }))
     }
 }
 

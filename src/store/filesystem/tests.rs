@@ -17,8 +17,12 @@ async fn fresh() -> (Arc<dyn Store>, TempDir) {
 
 crate::store_contract!(fresh);
 
+fn limits(max_bytes: u64) -> Limits {
+    Limits { max_bytes, max_memory_bytes: 8 * MEBIBYTE }
+}
+
 fn open(folder: &TempDir, max_bytes: u64) -> FilesystemStore {
-    FilesystemStore::open(folder.path(), "", 1, max_bytes, Clock::Wall).unwrap()
+    FilesystemStore::open(folder.path(), "", 1, limits(max_bytes), Clock::Wall).unwrap()
 }
 
 /// Opened, with the count finished: it would remove empty folders while a test makes them.
@@ -52,7 +56,7 @@ fn temporaries(folder: &TempDir) -> usize {
 #[tokio::test]
 async fn a_page_lies_where_the_documentation_says() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FilesystemStore::open(folder.path(), "staging", 7, MEBIBYTE, Clock::Wall).unwrap();
+    let store = FilesystemStore::open(folder.path(), "staging", 7, limits(MEBIBYTE), Clock::Wall).unwrap();
     let (name, object) = page("/blog/", b"hello");
     store.put(&name, &object).await.unwrap();
     let file = folder.path().join(format!("staging/7/pages/{}/GET-{}", name.path, name.key));
@@ -64,7 +68,7 @@ async fn a_page_lies_where_the_documentation_says() {
 async fn a_second_process_is_told_who_has_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let store = open_counted(&folder, MEBIBYTE);
-    let error = FilesystemStore::open(folder.path(), "other", 2, MEBIBYTE, Clock::Wall).unwrap_err();
+    let error = FilesystemStore::open(folder.path(), "other", 2, limits(MEBIBYTE), Clock::Wall).unwrap_err();
     let expected = format!("{} is in use by process {}", folder.path().display(), std::process::id());
     assert!(error.to_string().contains(&expected), "{error}");
     drop(store);
@@ -94,12 +98,12 @@ async fn flavors_and_versions_do_not_see_each_other() {
     let (name, object) = page("/blog/", b"hello");
     let places = [("", 1), ("", 2), ("staging", 1)];
     for (flavor, version) in places {
-        let store = FilesystemStore::open(folder.path(), flavor, version, MEBIBYTE, Clock::Wall).unwrap();
+        let store = FilesystemStore::open(folder.path(), flavor, version, limits(MEBIBYTE), Clock::Wall).unwrap();
         assert!(store.get(&name).await.unwrap().is_none());
         store.put(&name, &object).await.unwrap();
     }
     for (flavor, version) in places {
-        let store = FilesystemStore::open(folder.path(), flavor, version, MEBIBYTE, Clock::Wall).unwrap();
+        let store = FilesystemStore::open(folder.path(), flavor, version, limits(MEBIBYTE), Clock::Wall).unwrap();
         assert!(store.get(&name).await.unwrap().is_some());
     }
 }
@@ -108,7 +112,7 @@ async fn flavors_and_versions_do_not_see_each_other() {
 fn a_flavor_cannot_lead_out_of_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     for flavor in ["..", ".", "a/b", "/etc", "lock", "a\\b", "a b", "é"] {
-        let error = FilesystemStore::open(folder.path(), flavor, 1, MEBIBYTE, Clock::Wall).unwrap_err();
+        let error = FilesystemStore::open(folder.path(), flavor, 1, limits(MEBIBYTE), Clock::Wall).unwrap_err();
         assert!(matches!(error, OpenError::Flavor(_)), "{flavor}: {error}");
     }
 }
@@ -118,7 +122,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     fs::write(&path, "").unwrap();
-    let error = FilesystemStore::open(&path.join("below"), "", 1, MEBIBYTE, Clock::Wall).unwrap_err();
+    let error = FilesystemStore::open(&path.join("below"), "", 1, limits(MEBIBYTE), Clock::Wall).unwrap_err();
     assert!(error.to_string().contains("file/below"), "{error}");
 }
 
