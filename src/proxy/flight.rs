@@ -18,19 +18,12 @@
 //! Tags are known only when the head arrives. A follower that joined after a record which the leader did not know is checked again then, and
 //! leaves if a newer record names one of the page's tags ([`Seat::was_overtaken`]).
 //!
-//! # Where its bytes are
-//!
-//! In memory, all of them, until the body is too large for that: then in a temporary file that grows, which everyone reads from the start, at their own
-//! pace, whenever they come. If the body is too large to be kept at all, or the file cannot be written, the bytes that follow stay in memory only until
-//! everyone on board has read them, the producer waits for the slowest, and nobody joins any more.
-//!
-//! This module decides nothing about pages: it neither fetches nor stores.
+//! Its bytes are in the cabin (`cabin`). This module decides nothing about pages: it neither fetches nor stores.
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -40,22 +33,13 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinHandle;
 
 use super::body::BoxError;
+use super::cabin::{Cabin, Ending, Next};
 use crate::invalidation::Invalidations;
 use crate::invalidation::index::Subject;
 use crate::page::large::LargePage;
 use crate::page::{Key, Page, PageHead, Sequence};
 use crate::policy::reason::Reason;
-use crate::store::file_body::{self, OpenFile, READ_BYTES};
-
-/// How a reader gets its next bytes.
-enum Next {
-    Frame(Option<Result<Frame<Bytes>, BoxError>>),
-    /// They lie here.
-    File(Arc<OpenFile>, Range<u64>),
-}
-
-/// Bytes that a response too large to be kept may be ahead of its slowest reader.
-const WINDOW_BYTES: usize = 1 << 20;
+use crate::store::file_body::{self, OpenFile};
 
 /// How far a flight has come.
 #[derive(Clone, Debug)]
@@ -122,39 +106,6 @@ pub(super) struct Flight {
     cabin: Mutex<Cabin>,
 }
 
-/// The bytes on their way, and who reads them.
-#[derive(Debug, Default)]
-struct Cabin {
-    chunks: VecDeque<Bytes>,
-    /// The number of the first chunk that is still here.
-    first: usize,
-    bytes: usize,
-    /// What came before the chunks, if they are not all, and how many bytes of it are there.
-    file: Option<(Arc<OpenFile>, u64)>,
-    end: Option<Ending>,
-    /// Not kept: chunks go once everyone has read them, and the producer waits for the slowest reader.
-    windowed: bool,
-    readers: HashMap<u64, Reader>,
-    next_reader: u64,
-    producer: Option<Waker>,
-    /// Its share of `cache.max_fill_bytes`.
-    memory: Vec<OwnedSemaphorePermit>,
-}
-
-#[derive(Debug, Default)]
-struct Reader {
-    next: usize,
-    /// Bytes read.
-    read: u64,
-    waker: Option<Waker>,
-}
-
-#[derive(Clone, Debug)]
-enum Ending {
-    Whole(Option<HeaderMap>),
-    Broken(Reason),
-}
-
 /// A place on a flight: its owner reads along; dropping it gives it up.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -176,14 +127,7 @@ impl Flight {
 
     /// One more reader; none where the first bytes may be gone already.
     fn join(self: &Arc<Self>, joined_at: Sequence) -> Option<Seat> {
-        let mut cabin = self.cabin.lock();
-        if cabin.windowed {
-            return None;
-        }
-        let reader = cabin.next_reader;
-        cabin.next_reader += 1;
-        let next = cabin.first;
-        cabin.readers.insert(reader, Reader { next, ..Reader::default() });
+        let reader = self.cabin.lock().join()?;
         Some(Seat { flight: Arc::clone(self), reader, joined_at, reading: None })
     }
 
@@ -216,22 +160,16 @@ impl Flight {
 
     /// Hands a chunk to the readers; waits only where the response is not kept. False when nobody is left to read it.
     pub(super) async fn push(&self, chunk: Bytes, memory: Option<OwnedSemaphorePermit>) -> bool {
-        {
-            let mut cabin = self.cabin.lock();
-            cabin.bytes += chunk.len();
-            cabin.chunks.push_back(chunk);
-            cabin.memory.extend(memory);
-            cabin.wake_readers();
-            if !cabin.windowed {
-                return true;
-            }
+        let is_free = self.cabin.lock().push(chunk, memory);
+        if is_free {
+            return true;
         }
         std::future::poll_fn(|context| self.cabin.lock().poll_room(context)).await
     }
 
     /// Whether its bytes are still meant to be kept.
     pub(super) fn is_kept(&self) -> bool {
-        !self.cabin.lock().windowed
+        self.cabin.lock().is_kept()
     }
 
     /// Whoever still waits learns that nothing comes any more. Does nothing to a flight that has ended.
@@ -239,124 +177,38 @@ impl Flight {
         if !matches!(*self.progress.borrow(), Progress::Arrived(_)) {
             self.arrive(Arrival::Failed(Reason::OriginBroken));
         }
-        if self.cabin.lock().end.is_none() {
+        let has_ended = self.cabin.lock().has_ended();
+        if !has_ended {
             self.crash(Reason::CutShort);
         }
     }
 
     /// From now on nothing of it is kept.
     pub(super) fn stop_keeping(&self) {
-        let mut cabin = self.cabin.lock();
-        cabin.windowed = true;
-        cabin.memory.clear();
-        cabin.trim();
+        self.cabin.lock().stop_keeping();
     }
 
     pub(super) fn land(&self, trailers: Option<HeaderMap>) {
-        self.end(Ending::Whole(trailers));
+        self.cabin.lock().end(Ending::Whole(trailers));
     }
 
     pub(super) fn crash(&self, reason: Reason) {
-        self.end(Ending::Broken(reason));
+        self.cabin.lock().end(Ending::Broken(reason));
     }
 
-    fn end(&self, ending: Ending) {
-        let mut cabin = self.cabin.lock();
-        cabin.end = Some(ending);
-        cabin.wake_readers();
-    }
-
-    /// All that has been pushed.
+    /// All that is in memory.
     pub(super) fn chunks(&self) -> Vec<Bytes> {
-        self.cabin.lock().chunks.iter().cloned().collect()
+        self.cabin.lock().chunks()
     }
 
     /// All that came so far, `bytes` of it, lies in this file: from now on it is read from there.
     pub(super) fn spill(&self, file: &Arc<OpenFile>, bytes: u64) {
-        let mut cabin = self.cabin.lock();
-        cabin.file = Some((Arc::clone(file), bytes));
-        let first = cabin.first + cabin.chunks.len();
-        cabin.readers.values_mut().for_each(|reader| reader.next = first);
-        (cabin.first, cabin.bytes) = (first, 0);
-        cabin.chunks = VecDeque::new();
-        cabin.memory.clear();
-        cabin.wake_readers();
+        self.cabin.lock().spill(file, bytes);
     }
 
-    /// All chunks as one body, copied once, into exactly the room it takes.
+    /// All that is in memory as one body.
     pub(super) fn gather(&self) -> Bytes {
-        let cabin = self.cabin.lock();
-        let mut body = Vec::with_capacity(cabin.bytes);
-        cabin.chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
-        body.into()
-    }
-}
-
-impl Cabin {
-    fn wake_readers(&mut self) {
-        self.readers.values_mut().filter_map(|reader| reader.waker.take()).for_each(Waker::wake);
-    }
-
-    fn poll_room(&mut self, context: &Context<'_>) -> Poll<bool> {
-        self.trim();
-        if self.readers.is_empty() {
-            return Poll::Ready(false);
-        }
-        if self.bytes < WINDOW_BYTES {
-            return Poll::Ready(true);
-        }
-        self.producer = Some(context.waker().clone());
-        Poll::Pending
-    }
-
-    /// Drops the chunks that everyone has read.
-    fn trim(&mut self) {
-        let slowest = self.readers.values().map(|reader| reader.next).min().unwrap_or(usize::MAX);
-        while self.first < slowest {
-            let Some(chunk) = self.chunks.pop_front() else { break };
-            self.first += 1;
-            self.bytes -= chunk.len();
-        }
-    }
-
-    fn wake_producer(&mut self) {
-        if self.windowed
-            && let Some(producer) = self.producer.take()
-        {
-            producer.wake();
-        }
-    }
-
-    fn poll_read(&mut self, id: u64, context: &Context<'_>) -> Poll<Next> {
-        let Some(reader) = self.readers.get_mut(&id) else { return Poll::Ready(Next::Frame(None)) };
-        if let Some((file, written)) = &self.file
-            && reader.read < *written
-        {
-            let range = reader.read..(*written).min(reader.read + READ_BYTES);
-            reader.read = range.end;
-            return Poll::Ready(Next::File(Arc::clone(file), range));
-        }
-        if let Some(chunk) = self.chunks.get(reader.next - self.first) {
-            reader.next += 1;
-            reader.read += chunk.len() as u64;
-            let chunk = chunk.clone();
-            self.wake_producer();
-            return Poll::Ready(Next::Frame(Some(Ok(Frame::data(chunk)))));
-        }
-        match self.end.clone() {
-            None => {
-                reader.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-            Some(Ending::Broken(reason)) => {
-                let error = format!("the response ended early: {}", reason.as_str());
-                Poll::Ready(Next::Frame(Some(Err(error.into()))))
-            }
-            Some(Ending::Whole(trailers)) => {
-                self.readers.remove(&id);
-                Poll::Ready(Next::Frame(trailers.map(|trailers| Ok(Frame::trailers(trailers)))))
-            }
-        }
+        self.cabin.lock().gather()
     }
 }
 
@@ -380,9 +232,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut cabin = self.flight.cabin.lock();
-        cabin.readers.remove(&self.reader);
-        cabin.wake_producer();
+        self.flight.cabin.lock().leave(self.reader);
     }
 }
 
@@ -396,8 +246,15 @@ impl http_body::Body for Seat {
         if seat.reading.is_none() {
             let next = ready!(seat.flight.cabin.lock().poll_read(seat.reader, context));
             seat.reading = match next {
-                Next::Frame(frame) => return Poll::Ready(frame),
+                Next::Chunk(chunk) => return Poll::Ready(Some(Ok(Frame::data(chunk)))),
                 Next::File(file, range) => Some(file_body::read(&file, range)),
+                Next::End(Ending::Whole(trailers)) => {
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+                Next::End(Ending::Broken(reason)) => {
+                    let error = format!("the response ended early: {}", reason.as_str());
+                    return Poll::Ready(Some(Err(error.into())));
+                }
             };
         }
         let reading = seat.reading.as_mut().expect("it has just begun");

@@ -9,6 +9,7 @@ mod cli;
 mod collapsing;
 mod durability;
 mod invalidation;
+mod large;
 mod protocol;
 mod races;
 mod safety;
