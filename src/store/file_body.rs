@@ -21,8 +21,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::page::large::{LargeBody, Pieces};
 
-/// Bytes read at once: enough that the way to a blocking thread does not count, few enough for many readers. Each has one in hand and one ahead.
-pub const READ_BYTES: u64 = 256 << 10;
+/// Bytes read at once. Each reader has one piece in hand and one ahead, so ten thousand slow ones take about a GiB.
+pub const READ_BYTES: u64 = 64 << 10;
 
 /// An open file, and its share of a bound on disk space, given back with the last who holds it.
 #[derive(Debug)]
