@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::cli::process::Server;
 use crate::support::{
-    Answer, Ask, Gate, Origin, Proxy, Reply, gather_warnings, next_piece, origin, proxy, stored_files, warnings_with,
+    Answer, Ask, Gate, Origin, Proxy, Reply, gather_warnings, inside, next_piece, origin, pieces, proxy, stored_files,
+    warnings_with,
 };
 
 /// What memory may hold here.
@@ -191,7 +192,23 @@ async fn whoever_comes_while_a_large_page_is_fetched_reads_along_from_its_first_
     assert_eq!(origin.hits("/"), 1);
 }
 
-/// Fails when `Cabin::spill` forgets who has read how much of what is in memory.
+/// Fails when `Cabin::spill` leaves a reader where the chunks were.
+#[tokio::test]
+async fn a_reader_who_is_behind_when_memory_is_full_goes_on_in_the_file() {
+    let words = ["one ", "two ", "three ", "four ", "five"];
+    for memory in 0..24 {
+        let inside = inside(
+            |config| config.cache.max_memory_size = memory,
+            move |_| async move { pieces(http::Response::builder(), words.iter().map(|word| Ok(*word)).collect()) },
+        );
+        let answer = inside.get("/").await;
+        assert_eq!((answer.outcome(), answer.complete, answer.text()), ("miss", true, &*words.concat()), "{memory}");
+        inside.settled().await;
+        let answer = inside.get("/").await;
+        assert_eq!((answer.detail(), answer.text()), (Some("memory"), &*words.concat()), "{memory}");
+    }
+}
+
 #[tokio::test]
 async fn a_slow_reader_holds_nobody_up() {
     let body = bytes(24 << 20);
