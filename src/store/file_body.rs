@@ -27,7 +27,8 @@ pub const READ_BYTES: u64 = 64 << 10;
 /// An open file, and its share of a bound on disk space, given back with the last who holds it.
 #[derive(Debug)]
 pub struct OpenFile {
-    file: File,
+    /// Until it is dropped.
+    file: Option<File>,
     room: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -35,13 +36,13 @@ impl OpenFile {
     /// Without a share of anything.
     #[must_use]
     pub fn new(file: File) -> Self {
-        OpenFile { file, room: Mutex::default() }
+        OpenFile { file: Some(file), room: Mutex::default() }
     }
 
     /// The file.
     #[must_use]
     pub fn file(&self) -> &File {
-        &self.file
+        self.file.as_ref().expect("only dropping takes it")
     }
 
     /// Takes over a further share.
@@ -57,8 +58,21 @@ impl OpenFile {
     fn read(&self, range: &Range<u64>) -> io::Result<Bytes> {
         let bytes = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut piece = vec![0; bytes];
-        self.file.read_exact_at(&mut piece, range.start)?;
+        self.file().read_exact_at(&mut piece, range.start)?;
         Ok(piece.into())
+    }
+}
+
+/// To close a temporary file frees its blocks, which takes its time: not on a thread that others wait for.
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        let (file, room) = (self.file.take(), self.room.lock().take());
+        if let (Some(room), Ok(runtime)) = (room, tokio::runtime::Handle::try_current()) {
+            runtime.spawn_blocking(move || {
+                drop(file);
+                drop(room);
+            });
+        }
     }
 }
 
@@ -91,7 +105,7 @@ impl FileBody {
     /// The file it lies in.
     #[must_use]
     pub fn file(&self) -> &File {
-        &self.file.file
+        self.file.file()
     }
 
     /// The same, with something to be done, on a thread that may block, whenever a whole read finds it damaged.

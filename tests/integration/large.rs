@@ -10,6 +10,7 @@ use http::Method;
 use tempfile::TempDir;
 
 use crate::cli::process::Server;
+use crate::storing::SmallDisk;
 use crate::support::{
     Answer, Ask, Gate, Origin, Proxy, Reply, gather_warnings, inside, next_piece, origin, pieces, proxy, stored_files,
     warnings_with,
@@ -85,6 +86,9 @@ fn essence(answer: &Answer) -> (u16, Vec<(String, String)>, Bytes) {
     (answer.status.as_u16(), headers, unbounded(text(&answer.body)).into())
 }
 
+/// Request fields.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// Fails when `from_large` and `from_page` do not decide by the same rules.
 #[tokio::test]
 async fn a_large_page_answers_every_request_as_one_in_memory_does() {
@@ -97,7 +101,7 @@ async fn a_large_page_answers_every_request_as_one_in_memory_does() {
     let etag = large.revisit("/").await.header("etag").unwrap().to_owned();
     small.revisit("/").await;
     let (last, beyond) = (format!("bytes={}-", LARGE - 1), format!("bytes={LARGE}-"));
-    let requests: [(Method, &[(&str, &str)], u16); 15] = [
+    let requests: [(Method, Fields<'_>, u16); 15] = [
         (Method::GET, &[], 200),
         (Method::HEAD, &[], 200),
         (Method::GET, &[("range", "bytes=0-0")], 206),
@@ -360,4 +364,52 @@ async fn a_temporary_file_that_cannot_go_on_costs_no_reader_a_byte() {
     assert_eq!((again.outcome(), again.body == body), ("miss", true));
     let folder = proxy.stop().await;
     assert_eq!((stored_files(&folder).len(), leftovers(&folder)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_no_visitor_of_a_large_page_an_answer() {
+    let folder = TempDir::new().unwrap();
+    let disk = match SmallDisk::mount(&folder.path().join("small")) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            eprintln!("not tested, for no small file system can be mounted here: {reason}");
+            return;
+        }
+    };
+    let body = bytes(LARGE);
+    let origin = site(&body).await;
+    let on_small_disk = |config: &mut Config| {
+        little_memory(config);
+        config.cache.temporary_folder = Some(folder.path().join("small"));
+    };
+    let proxy = proxy().origin(&origin).set(on_small_disk).start().await;
+    for time in 1..=2 {
+        let answer = proxy.get("/").await;
+        assert_eq!((answer.outcome(), answer.complete, answer.body == body), ("miss", true, true));
+        let metrics = proxy.revisit_with(|| Ask::new(proxy.admin, Method::GET, "/metrics").host("localhost")).await;
+        let counted = format!("everpage_refused_total{{reason=\"temporary-file\"}} {time}\n");
+        assert!(metrics.text().contains(&counted), "{}", metrics.text());
+    }
+    assert_eq!(stored_files(&proxy.stop().await).len(), 0);
+    drop(disk);
+}
+
+#[tokio::test]
+async fn each_variant_of_a_large_page_is_found_again_after_a_restart() {
+    let origin = origin().otherwise(|asked| async move {
+        let language = asked.header("accept-language").unwrap_or("en").to_owned();
+        Reply::new(language.repeat(MEMORY)).header("vary", "accept-language")
+    });
+    let origin = origin.start().await;
+    let first = before(&origin).await;
+    let ask = |proxy: &Proxy, language: &'static str| proxy.ask(Method::GET, "/").header("accept-language", language);
+    for language in ["de", "fr"] {
+        assert_eq!(ask(&first, language).send().await.outcome(), "miss");
+    }
+    let second = proxy().origin(&origin).set(little_memory).folder(first.stop().await).start().await;
+    for language in ["de", "fr", "de"] {
+        let answer = ask(&second, language).send().await;
+        assert_eq!((answer.detail(), answer.text()), (Some("filesystem"), &*language.repeat(MEMORY)));
+    }
+    assert_eq!(origin.hits("/"), 2);
 }

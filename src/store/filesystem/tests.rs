@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::page::Key;
+use crate::page::large::read_whole;
 use crate::store::contract::{assert_same, name, page};
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -317,4 +318,57 @@ async fn a_listing_looks_at_a_bounded_number_of_objects() {
     assert_eq!((first.pages.len(), first.next.is_some()), (0, true));
     let second = store.list("/nothing/", first.next.as_ref(), 10).await.unwrap();
     assert_eq!((second.pages.len(), second.next), (0, None));
+}
+
+/// A page whose body is not read into memory, and that body.
+async fn stored_large(store: &FilesystemStore) -> (ObjectName, Vec<u8>, Object) {
+    let bytes: Vec<u8> = (0..9 * MEBIBYTE).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (name, object) = page("/large/", &bytes);
+    store.put(&name, &object).await.unwrap();
+    (name.clone(), bytes, store.get(&name).await.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn a_large_body_can_be_read_on_when_its_file_is_replaced_removed_and_the_store_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_counted(&folder, 64 * MEBIBYTE);
+    let (name, bytes, object) = stored_large(&store).await;
+    let Object::Large(large) = object else { panic!("larger than memory may hold") };
+    store.put(&name, &page("/large/", b"small").1).await.unwrap();
+    assert!(read_whole(&*large.body).await.unwrap() == bytes);
+    store.remove(&name).await.unwrap();
+    assert!(read_whole(&*large.body).await.unwrap() == bytes);
+    drop(store);
+    open(&folder, MEBIBYTE);
+    assert!(read_whole(&*large.body).await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn a_damaged_large_body_goes_and_what_has_taken_its_place_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_counted(&folder, 64 * MEBIBYTE);
+    for is_replaced in [false, true] {
+        let (name, _, object) = stored_large(&store).await;
+        let file = fs::File::options().write(true).open(file_of(&folder, &name)).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"damage", 5 * MEBIBYTE).unwrap();
+        if is_replaced {
+            store.put(&name, &page("/large/", b"small").1).await.unwrap();
+        }
+        let Object::Large(large) = object else { panic!("larger than memory may hold") };
+        read_whole(&*large.body).await.unwrap_err();
+        assert_eq!(store.get(&name).await.unwrap().is_some(), is_replaced);
+        assert_eq!(store.usage().objects, u64::from(is_replaced));
+    }
+}
+
+#[tokio::test]
+async fn a_large_page_that_was_not_written_to_its_end_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_counted(&folder, 64 * MEBIBYTE);
+    let (name, _, object) = stored_large(&store).await;
+    let Object::Large(large) = object else { panic!("larger than memory may hold") };
+    fs::File::options().write(true).open(file_of(&folder, &name)).unwrap().set_len(6 * MEBIBYTE).unwrap();
+    store.put(&name, &Object::Large(large)).await.unwrap_err();
+    assert_eq!(temporaries(&folder), 0);
+    assert!(store.get(&name).await.unwrap().is_none(), "torn");
 }
