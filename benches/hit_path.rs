@@ -72,7 +72,7 @@ impl Proxy {
             Parties {
                 rules: Arc::new(Rules::new(&config.cache).expect("the defaults are right")),
                 invalidations: Arc::clone(&invalidations),
-                memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body)),
+                memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size)),
                 store: Arc::new(MemoryStore::new(1 << 30)),
                 origin: Arc::new(Pages),
                 metrics: Arc::new(Metrics::default()),

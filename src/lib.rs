@@ -9,7 +9,8 @@
 //! 5. Otherwise one flight for everyone who asks looks into the [`store`], then asks the origin ([`proxy::origin`]), having noted the newest
 //!    invalidation *before* it asked.
 //! 6. [`policy::admission`] says whether the response may be kept. It streams to everyone on board while it is gathered, and is then put into memory
-//!    and written to the store, behind everyone's back.
+//!    and written to the store, behind everyone's back. A body too large for memory gathers in a temporary file ([`store::spool`]), from which
+//!    everyone on board reads, and is read from the store by each visitor for himself ([`page::large`]).
 //!
 //! The other half is [`invalidation`]: a record is made durable, applied to the index, and only then answered. Its documentation holds the promise
 //! and why it is kept. [`admin`] is how apps and operators reach it.

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
 
+use self::large::LargePage;
 use crate::clock::UnixMillis;
 
 /// Serialised as it is shown: a string.
@@ -199,6 +200,16 @@ pub struct PageHead {
 }
 
 impl PageHead {
+    /// Bytes it takes in memory, nearly.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let fields: usize = self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + ALLOCATION_BYTES).sum();
+        let varied: usize = self.varied_by.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
+        let names = self.host.len() + self.path.len() + self.query.as_ref().map_or(0, |query| query.len());
+        (fields + tags + varied + names) as u64
+    }
+
     /// Seconds since the origin made the response (RFC 9111, section 4.2.3).
     #[must_use]
     pub fn age_at(&self, now: UnixMillis) -> u64 {
@@ -238,12 +249,7 @@ impl Page {
     /// Bytes it takes in memory, nearly; never changes.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let head = &self.head;
-        let fields: usize = head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
-        let tags: usize = head.tags.iter().map(|tag| tag.len() + ALLOCATION_BYTES).sum();
-        let varied: usize = head.varied_by.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
-        let names = head.host.len() + head.path.len() + head.query.as_ref().map_or(0, |query| query.len());
-        (size_of::<Page>() + self.body.len() + fields + tags + varied + names + ALLOCATION_BYTES) as u64
+        self.head.memory_bytes() + (size_of::<Page>() + self.body.len() + ALLOCATION_BYTES) as u64
     }
 
     /// A page that has not been looked up in the index yet.
@@ -277,16 +283,29 @@ pub struct Variants {
 pub enum Object {
     /// A page.
     Page(Arc<Page>),
+    /// A page whose body is too large for memory.
+    Large(Arc<LargePage>),
     /// A signpost: the pages of this name differ by request fields (`Vary`).
     Variants(Arc<Variants>),
 }
 
 impl Object {
+    /// The page's head and the bytes of its body; `None`: it is a signpost.
+    #[must_use]
+    pub fn page(&self) -> Option<(&PageHead, u64)> {
+        match self {
+            Object::Page(page) => Some((&page.head, page.body.len() as u64)),
+            Object::Large(page) => Some((&page.head, page.body.bytes())),
+            Object::Variants(_) => None,
+        }
+    }
+
     /// Bytes it takes in memory, nearly: for tiers that are bounded by bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         match self {
             Object::Page(page) => page.memory_bytes(),
+            Object::Large(page) => page.head.memory_bytes() + (size_of::<LargePage>() + ALLOCATION_BYTES) as u64,
             Object::Variants(variants) => {
                 let fields: usize = variants.fields.iter().map(|field| field.as_str().len() + ALLOCATION_BYTES).sum();
                 let known = variants.known.len() * size_of::<Key>();
@@ -301,6 +320,7 @@ impl Object {
     pub fn belongs_under(&self, name: &ObjectName) -> bool {
         match self {
             Object::Page(page) => page.path_id == name.path && page.head.method == name.method,
+            Object::Large(page) => page.path_id == name.path && page.head.method == name.method,
             Object::Variants(_) => true,
         }
     }
@@ -310,6 +330,7 @@ impl Object {
     pub fn path(&self) -> &str {
         match self {
             Object::Page(page) => &page.head.path,
+            Object::Large(page) => &page.head.path,
             Object::Variants(variants) => &variants.path,
         }
     }
@@ -319,6 +340,7 @@ impl Object {
     pub fn is_older(&self, journal: &JournalId, before: Sequence) -> bool {
         match self {
             Object::Page(page) => is_older(&page.head.journal, page.head.as_of, journal, before),
+            Object::Large(page) => is_older(&page.head.journal, page.head.as_of, journal, before),
             Object::Variants(variants) => is_older(&variants.journal, variants.as_of, journal, before),
         }
     }

@@ -28,7 +28,7 @@ use crate::proxy::handler::{Handler, Parties};
 use crate::proxy::origin::{HttpOrigin, tls};
 use crate::proxy::visit::Visitor;
 use crate::store::Store;
-use crate::store::filesystem::FilesystemStore;
+use crate::store::filesystem::{FilesystemStore, Limits};
 use crate::store::memory::MemoryStore;
 use crate::store::memory_tier::MemoryTier;
 
@@ -73,7 +73,7 @@ impl Server {
         let clock = Clock::Wall;
         let rules = Arc::new(Rules::new(&config.cache)?);
         let metrics = Arc::new(Metrics::default());
-        let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body));
+        let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size));
         // The store's lock covers the journal in the same folder: it comes first.
         let (store, journal, recovered) = open(&config, clock)?;
         let public = listen("listen", config.listen).await?;
@@ -232,7 +232,8 @@ fn open(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
         StoreKind::Filesystem => {
             let settings = &config.store.filesystem;
             let (flavor, version) = (&config.cache.flavor, config.cache.version);
-            let store = FilesystemStore::open(&settings.path, flavor, version, settings.max_bytes, clock)?;
+            let limits = Limits { max_bytes: settings.max_bytes, max_memory_bytes: config.cache.max_memory_size };
+            let store = FilesystemStore::open(&settings.path, flavor, version, limits, clock)?;
             let flavor = if flavor.is_empty() { "default" } else { flavor };
             let folder = settings.path.join(flavor);
             let (journal, recovered) = journal::filesystem::open(&folder, clock.now(), random_identity)?;

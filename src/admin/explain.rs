@@ -10,7 +10,7 @@ use super::answer::Failure;
 use super::judgement::{self, Judgement};
 use super::parameters::{self, Parameters};
 use super::{Control, Parties};
-use crate::page::{ObjectName, Page, Sequence, Variants};
+use crate::page::{ObjectName, PageHead, Sequence, Variants};
 use crate::policy::explain::{self as policy, Explanation, Question};
 use crate::policy::key;
 use crate::policy::rules::{Lookup, Target};
@@ -99,7 +99,7 @@ fn look_in_memory(parties: &Parties, question: &Question, target: &Target<'_>, e
         name = follow(&name, &signpost, question, explained);
         page = parties.memory.get(&name.key);
     }
-    explained.memory = page.map(|page| show(parties, name, &page));
+    explained.memory = page.map(|page| show(parties, name, &page.head, page.body.len() as u64));
 }
 
 async fn look_in_store(
@@ -114,8 +114,8 @@ async fn look_in_store(
         name = follow(&name, signpost, question, explained);
         object = parties.store.get(&name).await?;
     }
-    if let Some(Object::Page(page)) = object {
-        explained.store = Some(show(parties, name, &page));
+    if let Some((head, body_bytes)) = object.as_ref().and_then(Object::page) {
+        explained.store = Some(show(parties, name, head, body_bytes));
     }
     Ok(())
 }
@@ -126,11 +126,10 @@ fn follow(name: &ObjectName, signpost: &Variants, question: &Question, explained
     ObjectName { key: key::variant(&name.key, &signpost.fields, &question.headers), ..name.clone() }
 }
 
-fn show(parties: &Parties, object: ObjectName, page: &Page) -> Copied {
-    let head = &page.head;
+fn show(parties: &Parties, object: ObjectName, head: &PageHead, bytes: u64) -> Copied {
     Copied {
         status: head.status.as_u16(),
-        bytes: page.body.len() as u64,
+        bytes,
         stored_at: head.stored_at.to_rfc3339(),
         age_seconds: head.age_at(parties.clock.now()),
         as_of: head.as_of,

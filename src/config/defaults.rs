@@ -117,9 +117,11 @@ impl Default for Cache {
             unkeyed_headers: UnkeyedHeaders::Forward,
             honor_reload: false,
             max_variants: 64,
-            max_body: 64 * MIB,
+            // A tenth of the filesystem store's default: a larger body would drive too many pages out, and what never ends ends here.
+            max_body: GIB,
             max_memory_size: 8 * MIB,
             temporary_folder: None,
+            max_temporary_bytes: 4 * GIB,
             max_fill_bytes: 512 * MIB,
             uncacheable_for: Duration::from_secs(120),
             flavor: String::new(),

@@ -51,8 +51,17 @@ pub(super) const RULES: &[Rule] = &[
         keys: &["cache.max_memory_size", "cache.max_fill_bytes"],
         broken: |config| {
             let what = "a body in memory larger than all fills together (cache.max_fill_bytes)".to_owned();
-            let larger = config.cache.max_memory_size > config.cache.max_fill_bytes;
-            larger.then_some((what, "at most cache.max_fill_bytes"))
+            let largest = config.cache.max_memory_size.min(config.cache.max_body);
+            (largest > config.cache.max_fill_bytes).then_some((what, "at most cache.max_fill_bytes"))
+        },
+    },
+    Rule {
+        keys: &["cache.max_body", "cache.max_temporary_bytes"],
+        broken: |config| {
+            let what = "a body larger than all temporary files together (cache.max_temporary_bytes)".to_owned();
+            let (largest, room) = (config.cache.max_body, config.cache.max_temporary_bytes);
+            (largest > config.cache.max_memory_size && largest > room)
+                .then_some((what, "at most cache.max_temporary_bytes"))
         },
     },
     Rule {

@@ -135,9 +135,11 @@ pub struct Cache {
     pub max_body: u64,
     /// Bytes of the largest body that is held in memory; a larger one lies in a temporary file on its way, and is read from the store each time.
     pub max_memory_size: u64,
-    /// Where temporary files lie; `None`: where the system has them.
+    /// Where temporary files lie; `None`: in the folder of the filesystem store, otherwise where the system has them.
     pub temporary_folder: Option<PathBuf>,
-    /// Bytes that all fills in flight may hold together.
+    /// Bytes that all temporary files may take together.
+    pub max_temporary_bytes: u64,
+    /// Bytes of memory that all fills in flight may hold together.
     pub max_fill_bytes: u64,
     /// How long it is remembered that a page could not be kept.
     pub uncacheable_for: Duration,

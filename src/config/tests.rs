@@ -160,7 +160,7 @@ fn a_bucket_can_be_set_up_by_variables_alone() {
 #[test]
 fn what_another_store_would_need_is_no_mistake() {
     parse("[store.s3]\nlocation = 'shop'").expect("no bucket, and none is needed");
-    let large = "[cache]\nmax_body = '20 GiB'\n[store]\nkind = 's3'\n[store.s3]\nbucket = 'shop'";
+    let large = "[cache]\nmax_body = '20 GiB'\nmax_temporary_bytes = '40 GiB'\n[store]\nkind = 's3'\n[store.s3]\nbucket = 'shop'";
     parse(large).expect("larger than the default of a folder that is not used");
 }
 

@@ -12,6 +12,9 @@ use futures_core::Stream;
 
 use super::{PageHead, PathId};
 
+/// Bytes of the largest piece.
+pub const PIECE_BYTES: u64 = 1 << 20;
+
 /// Pieces of a body, in order. An error ends it: what was read so far is not the whole.
 pub type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
@@ -40,4 +43,23 @@ pub struct LargePage {
     pub body_crc: u32,
     /// As in [`super::Page`].
     pub path_id: PathId,
+}
+
+/// The next piece; `None`: there are no more.
+pub async fn next_piece(pieces: &mut Pieces) -> Option<io::Result<Bytes>> {
+    std::future::poll_fn(|context| pieces.as_mut().poll_next(context)).await
+}
+
+/// The whole body, read into memory: for a store that has room for it.
+///
+/// # Errors
+/// It cannot be read, is damaged, or is not as long as it says.
+pub async fn read_whole(body: &dyn LargeBody) -> io::Result<Bytes> {
+    let bytes = usize::try_from(body.bytes()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut whole = Vec::with_capacity(bytes);
+    let mut pieces = body.read(0..body.bytes()).await?;
+    while let Some(piece) = next_piece(&mut pieces).await {
+        whole.extend_from_slice(&piece?);
+    }
+    if whole.len() == bytes { Ok(whole.into()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

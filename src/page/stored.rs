@@ -18,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::json::{StoredPage, StoredVariants, to_json};
+use super::large::LargePage;
 use super::{JournalId, Object, ObjectName, Page, PageHead, Sequence, Variants, is_older};
 
 /// What every stored object begins with.
@@ -32,8 +33,8 @@ pub const MAX_FIRST_LINE_BYTES: usize = 96;
 /// Bytes of the largest head: ten times what hyper accepts as a response head.
 pub const MAX_HEAD_BYTES: u64 = 4 << 20;
 
-/// Bytes of the largest body.
-pub const MAX_BODY_BYTES: u64 = 1 << 30;
+/// Bytes of the largest body: of the largest object in S3.
+pub const MAX_BODY_BYTES: u64 = 5 << 40;
 
 /// An object in its stored form: `head` and `body`, one after the other.
 #[derive(Clone, Debug)]
@@ -87,6 +88,9 @@ pub enum EncodeError {
     /// More than [`MAX_BODY_BYTES`].
     #[error("its body takes more than {MAX_BODY_BYTES} bytes")]
     BodyTooLarge,
+    /// The body is not in memory: [`encode_large`].
+    #[error("its body lies elsewhere")]
+    NotInMemory,
 }
 
 /// Why bytes are not the object that was asked for.
@@ -134,33 +138,52 @@ impl DecodeError {
     }
 }
 
-/// The stored form of an object; the body is not copied.
+/// The stored form of an object in memory; the body is not copied.
 ///
 /// # Errors
-/// It has none: wrong name, or too large.
+/// It has none: wrong name, too large, or not in memory.
 pub fn encode(name: &ObjectName, object: &Object) -> Result<Encoded, EncodeError> {
-    if !super::METHODS.contains(&name.method) {
-        return Err(EncodeError::Method);
-    }
-    if !object.belongs_under(name) {
-        return Err(EncodeError::Misplaced);
-    }
+    check_name(name, object.belongs_under(name))?;
     let (kind, json, body) = match object {
         Object::Page(page) => (Kind::Page, to_json(&StoredPage::new(name, &page.head)), page.body.clone()),
         Object::Variants(variants) => (Kind::Variants, to_json(&StoredVariants::new(name, variants)), Bytes::new()),
+        Object::Large(_) => return Err(EncodeError::NotInMemory),
     };
-    let (head_bytes, body_bytes) = (json.len() as u64, body.len() as u64);
+    let body_crc = crc32fast::hash(&body);
+    Ok(Encoded { head: encode_head(kind, &json, body.len() as u64, body_crc)?, body })
+}
+
+/// What comes before the body of a large page in its stored form.
+///
+/// # Errors
+/// It has none: wrong name, or too large.
+pub fn encode_large(name: &ObjectName, page: &LargePage) -> Result<Bytes, EncodeError> {
+    check_name(name, page.path_id == name.path && page.head.method == name.method)?;
+    encode_head(Kind::Page, &to_json(&StoredPage::new(name, &page.head)), page.body.bytes(), page.body_crc)
+}
+
+fn check_name(name: &ObjectName, belongs_there: bool) -> Result<(), EncodeError> {
+    match (super::METHODS.contains(&name.method), belongs_there) {
+        (false, _) => Err(EncodeError::Method),
+        (true, false) => Err(EncodeError::Misplaced),
+        (true, true) => Ok(()),
+    }
+}
+
+/// The first line, the head and a line feed.
+fn encode_head(kind: Kind, json: &[u8], body_bytes: u64, body_crc: u32) -> Result<Bytes, EncodeError> {
+    let head_bytes = json.len() as u64;
     if head_bytes > MAX_HEAD_BYTES {
         return Err(EncodeError::HeadTooLarge);
     }
     if body_bytes > MAX_BODY_BYTES {
         return Err(EncodeError::BodyTooLarge);
     }
-    let (head_crc, body_crc) = (crc32fast::hash(&json), crc32fast::hash(&body));
+    let head_crc = crc32fast::hash(json);
     let mut head = FirstLine { kind, head_bytes, head_crc, body_bytes, body_crc }.to_string().into_bytes();
-    head.extend_from_slice(&json);
+    head.extend_from_slice(json);
     head.push(b'\n');
-    Ok(Encoded { head: head.into(), body })
+    Ok(head.into())
 }
 
 /// The object of this name; a page's body is a slice of `stored`.
@@ -263,6 +286,18 @@ impl FirstLine {
     #[must_use]
     pub fn head_end(&self) -> usize {
         self.line_bytes() + usize::try_from(self.head_bytes).expect("bounded by MAX_HEAD_BYTES") + 1
+    }
+
+    /// Bytes of the body.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// crc32 of the body.
+    #[must_use]
+    pub fn body_crc(&self) -> u32 {
+        self.body_crc
     }
 
     /// Bytes of the whole object.

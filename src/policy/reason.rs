@@ -51,6 +51,12 @@ pub enum Reason {
     Invalidated,
     /// All fills in flight hold `cache.max_fill_bytes` already.
     FillMemory,
+    /// The body is too large for memory, and all temporary files hold `cache.max_temporary_bytes` already.
+    FillDisk,
+    /// The body is too large for memory, and the temporary file could not be written.
+    TemporaryFile,
+    /// Too many pages wait to be written to the store: it stays in memory at most.
+    StoreBusy,
     /// The origin cannot be reached.
     OriginUnreachable,
     /// The origin did not answer in time.
@@ -63,7 +69,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers: for counters.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 31] = [
         Reason::Method,
         Reason::Ignored,
         Reason::Authorization,
@@ -88,6 +94,9 @@ impl Reason {
         Reason::TooManyTags,
         Reason::Invalidated,
         Reason::FillMemory,
+        Reason::FillDisk,
+        Reason::TemporaryFile,
+        Reason::StoreBusy,
         Reason::OriginUnreachable,
         Reason::OriginTimeout,
         Reason::OriginBroken,
@@ -122,6 +131,9 @@ impl Reason {
             Reason::TooManyTags => "too-many-tags",
             Reason::Invalidated => "invalidated",
             Reason::FillMemory => "fill-memory",
+            Reason::FillDisk => "fill-disk",
+            Reason::TemporaryFile => "temporary-file",
+            Reason::StoreBusy => "store-busy",
             Reason::OriginUnreachable => "origin-unreachable",
             Reason::OriginTimeout => "origin-timeout",
             Reason::OriginBroken => "origin-broken",

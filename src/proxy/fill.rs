@@ -6,15 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
-use http_body_util::BodyExt;
+use http::{HeaderMap, Response};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::errand::Errand;
-use super::flight::{Arrival, Flight, Head};
+use super::flight::{Arrival, Flight, Head, Stored};
 use super::handler::Handler;
+use super::intake::Intake;
 use super::kept::{Kept, kept_fields, make_page};
 use super::origin::{IncomingBody, OriginError};
 use crate::clock::UnixMillis;
@@ -30,6 +29,8 @@ use crate::store::{Object, StoreError};
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long writing a page may take; then it is not stored.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// And longer for each MiB of its body: the slowest store that is worth having.
+const WRITE_TIMEOUT_PER_MIB: Duration = Duration::from_secs(1);
 
 /// Whatever ends the task early, a panic included, those on board learn it and the flight leaves the board.
 struct Landing {
@@ -102,13 +103,21 @@ impl Handler {
             };
             match object {
                 Object::Page(page) => {
-                    if self.is_fresh(&page)
+                    if self.is_fresh(&page.head)
                         && self.invalidations.judge(&page) == Verdict::Valid
                         && self.has_room_for(&page)
                     {
                         tracing::debug!(method = %name.method, path = &*errand.path, key = %name.key, "found in the store");
                         self.memory.insert(name.key, Arc::clone(&page));
-                        return Some(Arrival::Stored(page, name.key, self.store.kind()));
+                        return Some(Arrival::Stored(Stored::Page(page), name.key, self.store.kind()));
+                    }
+                }
+                Object::Large(page) => {
+                    if self.is_fresh(&page.head)
+                        && self.invalidations.look_up(&page.head, &page.path_id) == Verdict::Valid
+                    {
+                        tracing::debug!(method = %name.method, path = &*errand.path, key = %name.key, "found in the store");
+                        return Some(Arrival::Stored(Stored::Large(page), name.key, self.store.kind()));
                     }
                 }
                 Object::Variants(variants) => {
@@ -198,7 +207,12 @@ impl Handler {
             vary: kept.fields.clone(),
             key: kept.key,
         })));
-        let trailers = match self.receive(flight, errand, &kept.admitted, parts.status, body).await {
+        let mut intake = Intake::new(self, flight, errand, kept.admitted.announced_bytes);
+        let received = intake.receive(body).await.and_then(|trailers| {
+            admission::judge_body(&errand.method, parts.status, kept.admitted.announced_bytes, intake.received())?;
+            Ok(trailers)
+        });
+        let trailers = match received {
             Ok(trailers) => trailers,
             Err(reason) => {
                 // What is not kept any more has been noted.
@@ -210,62 +224,12 @@ impl Handler {
             }
         };
         if flight.is_kept() {
-            let page = make_page(
-                errand,
-                &kept,
-                parts.status,
-                headers,
-                as_of,
-                now,
-                self.invalidations.journal_id(),
-                flight.gather(),
-            );
-            self.keep_page(errand, &kept, &Arc::new(page), flight, trailers).await;
+            let journal = self.invalidations.journal_id();
+            let page = make_page(errand, &kept, parts.status, headers, as_of, now, journal, intake.gather());
+            self.keep_page(errand, &kept, &page, flight, trailers).await;
         } else {
             flight.land(trailers);
         }
-    }
-
-    /// Reads the body into the flight. What is too large goes on to its readers and is not kept.
-    async fn receive(
-        &self,
-        flight: &Flight,
-        errand: &Errand,
-        admitted: &Admitted,
-        status: StatusCode,
-        mut body: IncomingBody,
-    ) -> Result<Option<HeaderMap>, Reason> {
-        let mut received = 0u64;
-        let mut trailers = None;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                tracing::debug!(%error, "body broke off");
-                Reason::CutShort
-            })?;
-            match frame.into_data() {
-                Ok(data) => {
-                    received += data.len() as u64;
-                    if !self.push(flight, errand, data, received).await {
-                        return Err(Reason::TooLarge);
-                    }
-                }
-                Err(frame) => trailers = frame.into_trailers().ok(),
-            }
-        }
-        admission::judge_body(&errand.method, status, admitted.announced_bytes, received)?;
-        Ok(trailers)
-    }
-
-    async fn push(&self, flight: &Flight, errand: &Errand, data: Bytes, received: u64) -> bool {
-        let kib = u32::try_from(data.len().div_ceil(1024)).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.fill_memory).try_acquire_many_owned(kib).ok();
-        if flight.is_kept() && (received > self.settings.max_body || memory.is_none()) {
-            let reason = if memory.is_none() { Reason::FillMemory } else { Reason::TooLarge };
-            self.note_refused(errand, reason);
-            flight.stop_keeping();
-        }
-        let memory = memory.filter(|_| flight.is_kept());
-        flight.push(data, memory).await
     }
 
     /// Memory first, then those on board, then the store: nobody waits for a write.
@@ -273,47 +237,60 @@ impl Handler {
         &self,
         errand: &Errand,
         kept: &Kept,
-        page: &Arc<Page>,
+        object: &Object,
         flight: &Flight,
         trailers: Option<HeaderMap>,
     ) {
-        if self.invalidations.newest(&errand.subject(&kept.admitted.tags)).hard > page.head.as_of {
+        let (head, body_bytes) = object.page().expect("a page was made");
+        if self.invalidations.newest(&errand.subject(&kept.admitted.tags)).hard > head.as_of {
             self.note_refused(errand, Reason::Invalidated);
             return flight.land(trailers);
         }
         // A slow fetch from before a soft invalidation may end after the one that renewed the page.
-        if self.memory.get(&kept.key).is_some_and(|newer| newer.head.as_of > page.head.as_of) {
+        if self.memory.get(&kept.key).is_some_and(|newer| newer.head.as_of > head.as_of) {
             return flight.land(trailers);
         }
-        self.memory.insert(kept.key, Arc::clone(page));
+        match object {
+            Object::Page(page) => self.memory.insert(kept.key, Arc::clone(page)),
+            // Until it is written, whoever comes reads along from the temporary file.
+            _ => self.memory.remove(&kept.key),
+        }
         kept.displaced.iter().for_each(|key| self.memory.remove(key));
         self.uncacheable.remove(&errand.place);
         flight.land(trailers);
+        // Their bytes are bounded too: until it is written, a page holds its share of `cache.max_fill_bytes` or `cache.max_temporary_bytes`.
         let Ok(_writing) = self.writes.try_acquire() else {
+            self.metrics.refused(Reason::StoreBusy.as_str()).inc();
             return self.note_store_failure(&"too many pages wait to be written");
         };
-        let writing = async {
-            self.store.put(&errand.name(kept.key), &Object::Page(Arc::clone(page))).await?;
-            if let Some(signpost) = &kept.signpost {
-                self.store.put(&errand.name(errand.base), &Object::Variants(Arc::clone(signpost))).await?;
-            }
-            for key in &kept.displaced {
-                self.store.remove(&errand.name(*key)).await?;
-            }
-            Ok::<_, StoreError>(())
-        };
-        match timeout(WRITE_TIMEOUT, writing).await {
+        let patience = WRITE_TIMEOUT + WRITE_TIMEOUT_PER_MIB * u32::try_from(body_bytes >> 20).unwrap_or(u32::MAX);
+        match timeout(patience, self.write(errand, kept, object)).await {
             Err(_) => self.note_store_failure(&"the store does not answer"),
             Ok(Ok(())) => tracing::debug!(method = %errand.method, path = &*errand.path, key = %kept.key, "stored"),
             Ok(Err(error)) => self.note_store_failure(&error),
         }
     }
 
-    fn note_refused(&self, errand: &Errand, reason: Reason) {
+    async fn write(&self, errand: &Errand, kept: &Kept, object: &Object) -> Result<(), StoreError> {
+        self.store.put(&errand.name(kept.key), object).await?;
+        if let Some(signpost) = &kept.signpost {
+            self.store.put(&errand.name(errand.base), &Object::Variants(Arc::clone(signpost))).await?;
+        }
+        for key in &kept.displaced {
+            self.store.remove(&errand.name(*key)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_refused(&self, errand: &Errand, reason: Reason) {
         tracing::debug!(method = %errand.method, path = &*errand.path, reason = reason.as_str(), "not kept");
         self.metrics.refused(reason.as_str()).inc();
         // What lies with the response will be so again; the rest is chance.
-        if !matches!(reason, Reason::Invalidated | Reason::CutShort | Reason::FillMemory) {
+        let is_chance = matches!(
+            reason,
+            Reason::Invalidated | Reason::CutShort | Reason::FillMemory | Reason::FillDisk | Reason::TemporaryFile
+        );
+        if !is_chance {
             let until =
                 self.clock.now().0 + u64::try_from(self.settings.uncacheable_for.as_millis()).unwrap_or(u64::MAX);
             self.uncacheable.insert(errand.place, until);

@@ -18,27 +18,28 @@
 //! Tags are known only when the head arrives. A follower that joined after a record which the leader did not know is checked again then, and
 //! leaves if a newer record names one of the page's tags ([`Seat::was_overtaken`]).
 //!
-//! This module decides nothing about pages: it neither fetches nor stores.
+//! Its bytes are in the cabin (`cabin`). This module decides nothing about pages: it neither fetches nor stores.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::JoinHandle;
 
 use super::body::BoxError;
+use super::cabin::{Cabin, Ending, Next};
 use crate::invalidation::Invalidations;
 use crate::invalidation::index::Subject;
-use crate::page::{Key, Page, Sequence};
+use crate::page::large::LargePage;
+use crate::page::{Key, Page, PageHead, Sequence};
 use crate::policy::reason::Reason;
-
-/// Bytes that a response too large to be kept may be ahead of its slowest reader.
-const WINDOW_BYTES: usize = 1 << 20;
+use crate::store::file_body::{self, OpenFile};
 
 /// How far a flight has come.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ pub(super) enum Progress {
 #[derive(Clone, Debug)]
 pub(super) enum Arrival {
     /// A page from the store, the key under which it lay, and the store's kind.
-    Stored(Arc<Page>, Key, &'static str),
+    Stored(Stored, Key, &'static str),
     /// A signpost was found: ask again, under the key it leads to.
     Signpost,
     /// A response that is being kept: its body follows.
@@ -64,6 +65,23 @@ pub(super) enum Arrival {
     Alone(Reason),
     /// Nothing; the next one may try.
     Failed(Reason),
+}
+
+/// A page from the store.
+#[derive(Clone, Debug)]
+pub(super) enum Stored {
+    Page(Arc<Page>),
+    /// Whoever wants it reads it for himself.
+    Large(Arc<LargePage>),
+}
+
+impl Stored {
+    pub(super) fn head(&self) -> &PageHead {
+        match self {
+            Stored::Page(page) => &page.head,
+            Stored::Large(page) => &page.head,
+        }
+    }
 }
 
 /// The head of a response that is being kept.
@@ -88,35 +106,6 @@ pub(super) struct Flight {
     cabin: Mutex<Cabin>,
 }
 
-/// The bytes on their way, and who reads them.
-#[derive(Debug, Default)]
-struct Cabin {
-    chunks: VecDeque<Bytes>,
-    /// The number of the first chunk that is still here.
-    first: usize,
-    bytes: usize,
-    end: Option<Ending>,
-    /// Too large to be kept: chunks go once everyone has read them, and the producer waits for the slowest reader.
-    windowed: bool,
-    readers: HashMap<u64, Reader>,
-    next_reader: u64,
-    producer: Option<Waker>,
-    /// Its share of `cache.max_fill_bytes`.
-    memory: Vec<OwnedSemaphorePermit>,
-}
-
-#[derive(Debug, Default)]
-struct Reader {
-    next: usize,
-    waker: Option<Waker>,
-}
-
-#[derive(Clone, Debug)]
-enum Ending {
-    Whole(Option<HeaderMap>),
-    Broken(Reason),
-}
-
 /// A place on a flight: its owner reads along; dropping it gives it up.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -124,6 +113,8 @@ pub(super) struct Seat {
     reader: u64,
     /// What had been applied when its owner came.
     joined_at: Sequence,
+    /// Bytes of the file on their way.
+    reading: Option<JoinHandle<std::io::Result<Bytes>>>,
 }
 
 impl Flight {
@@ -136,14 +127,8 @@ impl Flight {
 
     /// One more reader; none where the first bytes may be gone already.
     fn join(self: &Arc<Self>, joined_at: Sequence) -> Option<Seat> {
-        let mut cabin = self.cabin.lock();
-        if cabin.windowed {
-            return None;
-        }
-        let reader = cabin.next_reader;
-        cabin.next_reader += 1;
-        cabin.readers.insert(reader, Reader::default());
-        Some(Seat { flight: Arc::clone(self), reader, joined_at })
+        let reader = self.cabin.lock().join()?;
+        Some(Seat { flight: Arc::clone(self), reader, joined_at, reading: None })
     }
 
     /// May a request that is here now join? See the module's documentation.
@@ -173,24 +158,18 @@ impl Flight {
         self.progress.send_replace(Progress::Arrived(arrival));
     }
 
-    /// Hands a chunk to the readers; waits only where the response is too large to be kept. False when nobody is left to read it.
+    /// Hands a chunk to the readers; waits only where the response is not kept. False when nobody is left to read it.
     pub(super) async fn push(&self, chunk: Bytes, memory: Option<OwnedSemaphorePermit>) -> bool {
-        {
-            let mut cabin = self.cabin.lock();
-            cabin.bytes += chunk.len();
-            cabin.chunks.push_back(chunk);
-            cabin.memory.extend(memory);
-            cabin.wake_readers();
-            if !cabin.windowed {
-                return true;
-            }
+        let is_free = self.cabin.lock().push(chunk, memory);
+        if is_free {
+            return true;
         }
         std::future::poll_fn(|context| self.cabin.lock().poll_room(context)).await
     }
 
     /// Whether its bytes are still meant to be kept.
     pub(super) fn is_kept(&self) -> bool {
-        !self.cabin.lock().windowed
+        self.cabin.lock().is_kept()
     }
 
     /// Whoever still waits learns that nothing comes any more. Does nothing to a flight that has ended.
@@ -198,98 +177,38 @@ impl Flight {
         if !matches!(*self.progress.borrow(), Progress::Arrived(_)) {
             self.arrive(Arrival::Failed(Reason::OriginBroken));
         }
-        if self.cabin.lock().end.is_none() {
+        let has_ended = self.cabin.lock().has_ended();
+        if !has_ended {
             self.crash(Reason::CutShort);
         }
     }
 
-    /// From now on nothing of it is kept: it is too large.
+    /// From now on nothing of it is kept.
     pub(super) fn stop_keeping(&self) {
-        let mut cabin = self.cabin.lock();
-        cabin.windowed = true;
-        cabin.memory.clear();
-        cabin.trim();
+        self.cabin.lock().stop_keeping();
     }
 
     pub(super) fn land(&self, trailers: Option<HeaderMap>) {
-        self.end(Ending::Whole(trailers));
+        self.cabin.lock().end(Ending::Whole(trailers));
     }
 
     pub(super) fn crash(&self, reason: Reason) {
-        self.end(Ending::Broken(reason));
+        self.cabin.lock().end(Ending::Broken(reason));
     }
 
-    fn end(&self, ending: Ending) {
-        let mut cabin = self.cabin.lock();
-        cabin.end = Some(ending);
-        cabin.wake_readers();
+    /// All that is in memory.
+    pub(super) fn chunks(&self) -> Vec<Bytes> {
+        self.cabin.lock().chunks()
     }
 
-    /// All chunks as one body, copied once, into exactly the room it takes.
+    /// All that came so far, `bytes` of it, lies in this file: from now on it is read from there.
+    pub(super) fn spill(&self, file: &Arc<OpenFile>, bytes: u64) {
+        self.cabin.lock().spill(file, bytes);
+    }
+
+    /// All that is in memory as one body.
     pub(super) fn gather(&self) -> Bytes {
-        let cabin = self.cabin.lock();
-        let mut body = Vec::with_capacity(cabin.bytes);
-        cabin.chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
-        body.into()
-    }
-}
-
-impl Cabin {
-    fn wake_readers(&mut self) {
-        self.readers.values_mut().filter_map(|reader| reader.waker.take()).for_each(Waker::wake);
-    }
-
-    fn poll_room(&mut self, context: &Context<'_>) -> Poll<bool> {
-        self.trim();
-        if self.readers.is_empty() {
-            return Poll::Ready(false);
-        }
-        if self.bytes < WINDOW_BYTES {
-            return Poll::Ready(true);
-        }
-        self.producer = Some(context.waker().clone());
-        Poll::Pending
-    }
-
-    /// Drops the chunks that everyone has read.
-    fn trim(&mut self) {
-        let slowest = self.readers.values().map(|reader| reader.next).min().unwrap_or(usize::MAX);
-        while self.first < slowest {
-            let Some(chunk) = self.chunks.pop_front() else { break };
-            self.first += 1;
-            self.bytes -= chunk.len();
-        }
-    }
-
-    fn wake_producer(&mut self) {
-        if self.windowed
-            && let Some(producer) = self.producer.take()
-        {
-            producer.wake();
-        }
-    }
-
-    fn poll_read(&mut self, id: u64, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(reader) = self.readers.get_mut(&id) else { return Poll::Ready(None) };
-        if let Some(chunk) = self.chunks.get(reader.next - self.first) {
-            reader.next += 1;
-            let chunk = chunk.clone();
-            self.wake_producer();
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
-        }
-        match self.end.clone() {
-            None => {
-                reader.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-            Some(Ending::Broken(reason)) => {
-                Poll::Ready(Some(Err(format!("the response ended early: {}", reason.as_str()).into())))
-            }
-            Some(Ending::Whole(trailers)) => {
-                self.readers.remove(&id);
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
-            }
-        }
+        self.cabin.lock().gather()
     }
 }
 
@@ -313,9 +232,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut cabin = self.flight.cabin.lock();
-        cabin.readers.remove(&self.reader);
-        cabin.wake_producer();
+        self.flight.cabin.lock().leave(self.reader);
     }
 }
 
@@ -324,8 +241,30 @@ impl http_body::Body for Seat {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.flight.cabin.lock().poll_read(self.reader, context)
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let seat = &mut *self;
+        if seat.reading.is_none() {
+            let next = ready!(seat.flight.cabin.lock().poll_read(seat.reader, context));
+            seat.reading = match next {
+                Next::Chunk(chunk) => return Poll::Ready(Some(Ok(Frame::data(chunk)))),
+                Next::File(file, range) => Some(file_body::read(&file, range)),
+                Next::End(Ending::Whole(trailers)) => {
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+                Next::End(Ending::Broken(reason)) => {
+                    let error = format!("the response ended early: {}", reason.as_str());
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            };
+        }
+        let reading = seat.reading.as_mut().expect("it has just begun");
+        let read = ready!(Pin::new(reading).poll(context));
+        seat.reading = None;
+        Poll::Ready(Some(match read {
+            Ok(Ok(bytes)) => Ok(Frame::data(bytes)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(stopped) => Err(stopped.into()),
+        }))
     }
 }
 

@@ -10,6 +10,7 @@
 //!
 //! The hit path does no I/O, takes no global lock, and copies no body. What must be fetched is fetched in a task of its own (`fill`).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,23 +27,25 @@ use super::answer;
 use super::body::{Body, BoxError};
 use super::errand::Errand;
 use super::fill;
-use super::flight::{Arrival, Boarding, Flight, Flights, Seat};
+use super::flight::{Arrival, Boarding, Flight, Flights, Seat, Stored};
 use super::look::{Found, Place};
 use super::notice;
 use super::origin::{IncomingBody, Origin};
 use super::outcome::{self, Outcome};
 use super::visit::{Front, Refusal, Visit, Visitor};
 use crate::clock::Clock;
-use crate::config::{Config, OnStoreOutage};
+use crate::config::{Config, OnStoreOutage, StoreKind};
 use crate::invalidation::index::Subject;
 use crate::invalidation::{Invalidations, Verdict};
 use crate::metrics::Metrics;
-use crate::page::{Key, Page, PathId};
+use crate::page::large::LargePage;
+use crate::page::{Key, Page, PageHead, PathId};
 use crate::policy::reason::Reason;
 use crate::policy::rules::{Lookup, Rules, Target};
 use crate::policy::{key, path};
 use crate::store::Store;
 use crate::store::memory_tier::MemoryTier;
+use crate::store::spool::Spools;
 
 /// Pages that turned out not to be kept, remembered at most.
 const UNCACHEABLE_MAX: usize = 100_000;
@@ -64,6 +67,7 @@ pub struct Handler {
     /// Until when a page that could not be kept is fetched without collapsing.
     pub(super) uncacheable: quick_cache::sync::Cache<Key, u64>,
     pub(super) fill_memory: Arc<Semaphore>,
+    pub(super) spools: Spools,
     /// Signposts are read and written by one at a time.
     pub(super) signposting: parking_lot::Mutex<()>,
     pub(super) writes: Semaphore,
@@ -80,6 +84,7 @@ pub struct Handler {
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub max_body: u64,
+    pub max_memory_size: u64,
     pub max_variants: usize,
     pub uncacheable_for: Duration,
     /// How long a request waits for a flight.
@@ -129,6 +134,7 @@ impl Handler {
             flights: Flights::default(),
             uncacheable: quick_cache::sync::Cache::new(UNCACHEABLE_MAX),
             fill_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
+            spools: Spools::new(temporary_folder(config), config.cache.max_temporary_bytes),
             signposting: parking_lot::Mutex::default(),
             writes: Semaphore::new(WRITES_MAX),
             last_write_warning: AtomicU64::new(0),
@@ -139,6 +145,7 @@ impl Handler {
             clock,
             settings: Settings {
                 max_body: config.cache.max_body,
+                max_memory_size: config.cache.max_memory_size,
                 max_variants: config.cache.max_variants,
                 uncacheable_for: config.cache.uncacheable_for,
                 patience: config.origin.connect_timeout * 2 + config.origin.first_byte_timeout,
@@ -227,6 +234,13 @@ impl Handler {
         answer::from_page(page, &visit.parts.method, &visit.parts.headers, self.clock.now(), outcome::hit(detail))
     }
 
+    /// `None`: its body cannot be read.
+    async fn large_hit(&self, visit: &Visit<'_>, page: &LargePage, detail: &'static str) -> Option<Response<Body>> {
+        let field = outcome::hit(detail);
+        let answer = answer::from_large(page, &visit.parts.method, &visit.parts.headers, self.clock.now(), field).await;
+        answer.inspect_err(|error| self.note_unreadable(page, error)).ok()
+    }
+
     async fn miss(
         self: &Arc<Self>,
         visit: &Visit<'_>,
@@ -303,10 +317,22 @@ impl Handler {
     ) -> Option<(Outcome, Response<Body>)> {
         let leads = handoff.is_some();
         match arrival {
-            Arrival::Stored(page, key, kind) => {
-                let is_own = key == self.key_of(&page, target, &visit.parts.headers);
-                let valid = is_own && self.invalidations.judge(&page) != Verdict::Invalid && self.is_fresh(&page);
-                valid.then(|| (Outcome::StoreHit, self.hit(visit, &page, kind)))
+            Arrival::Stored(found, key, kind) => {
+                let head = found.head();
+                let is_own = key == self.key_of(head, target, &visit.parts.headers);
+                if !is_own || !self.is_fresh(head) {
+                    return None;
+                }
+                let response = match &found {
+                    Stored::Page(page) if self.invalidations.judge(page) != Verdict::Invalid => {
+                        self.hit(visit, page, kind)
+                    }
+                    Stored::Large(page) if self.invalidations.look_up(head, &path_id) != Verdict::Invalid => {
+                        self.large_hit(visit, page, kind).await?
+                    }
+                    _ => return None,
+                };
+                Some((Outcome::StoreHit, response))
             }
             Arrival::Signpost => None,
             Arrival::Streaming(head) => {
@@ -334,10 +360,10 @@ impl Handler {
 
     /// The key under which this request finds the page, if it is its own. Requests for HEAD whose variants are not known yet share a flight, but the
     /// GETs that may answer them are of one variant each.
-    fn key_of(&self, page: &Page, target: &Target<'_>, request: &HeaderMap) -> Key {
-        let is_same_method = page.head.method == *target.method;
+    fn key_of(&self, head: &PageHead, target: &Target<'_>, request: &HeaderMap) -> Key {
+        let is_same_method = head.method == *target.method;
         let base = if is_same_method { target.key } else { self.rules.as_get(target, request).key };
-        let fields: Vec<HeaderName> = page.head.varied_by.iter().map(|(name, _)| name.clone()).collect();
+        let fields: Vec<HeaderName> = head.varied_by.iter().map(|(name, _)| name.clone()).collect();
         if fields.is_empty() { base } else { key::variant(&base, &fields, request) }
     }
 
@@ -360,9 +386,20 @@ impl Handler {
         }
     }
 
+    fn note_unreadable(&self, page: &LargePage, error: &std::io::Error) {
+        self.metrics.store_errors.inc();
+        tracing::warn!(path = &*page.head.path, %error, "a stored page cannot be read: it is fetched anew");
+    }
+
     pub(super) fn reject(&self, refusal: Refusal) -> (Outcome, Response<Body>) {
         (Outcome::Rejected, notice::refusal(refusal))
     }
+}
+
+/// The system's own folder may lie in memory; that of the store has room for pages.
+fn temporary_folder(config: &Config) -> Option<PathBuf> {
+    let beside_pages = || (config.store.kind == StoreKind::Filesystem).then(|| config.store.filesystem.path.clone());
+    config.cache.temporary_folder.clone().or_else(beside_pages)
 }
 
 fn log_access(parts: &Parts, visitor: &Visitor, outcome: Outcome, response: &Response<Body>, started: Instant) {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, DATE, ETAG, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use sha1::{Digest, Sha1};
 
 use super::answer;
 use super::errand::Errand;
+use super::intake::Gathered;
 use crate::clock::UnixMillis;
-use crate::page::{JournalId, Key, Page, PageHead, Sequence, Variants};
+use crate::page::large::LargePage;
+use crate::page::{JournalId, Key, Object, Page, PageHead, Sequence, Variants};
 use crate::policy::admission::Admitted;
 use crate::policy::{fields, vary};
 
@@ -51,15 +51,15 @@ pub(super) fn make_page(
     as_of: Sequence,
     now: UnixMillis,
     journal: &JournalId,
-    body: Bytes,
-) -> Page {
+    body: Gathered,
+) -> Object {
     // Trailers go to those who read along; what is kept has none.
     headers.remove(TRAILER);
     // RFC 9110, section 8.6: a 204 has no Content-Length.
     if errand.method != Method::HEAD && status != StatusCode::NO_CONTENT {
-        headers.insert(CONTENT_LENGTH, body.len().into());
+        headers.insert(CONTENT_LENGTH, body.bytes().into());
         if !headers.contains_key(ETAG) {
-            headers.insert(ETAG, strong_etag(&body));
+            headers.insert(ETAG, strong_etag(&body.sha1()));
         }
     }
     let head = PageHead {
@@ -77,11 +77,14 @@ pub(super) fn make_page(
         tags: kept.admitted.tags.clone(),
         varied_by: vary::values(&kept.fields, &errand.client),
     };
-    Page::new(head, body, errand.path_id)
+    let path_id = errand.path_id;
+    match body {
+        Gathered::Memory(body) => Object::Page(Arc::new(Page::new(head, body, path_id))),
+        Gathered::Large(body, body_crc, _) => Object::Large(Arc::new(LargePage { head, body, body_crc, path_id })),
+    }
 }
 
 /// The body's sha1: the same body has the same tag on every node and after every restart.
-fn strong_etag(body: &[u8]) -> HeaderValue {
-    let digest: [u8; 20] = Sha1::digest(body).into();
-    HeaderValue::try_from(format!("\"{}\"", hex::encode(digest))).expect("digits are a field value")
+fn strong_etag(sha1: &[u8; 20]) -> HeaderValue {
+    HeaderValue::try_from(format!("\"{}\"", hex::encode(sha1))).expect("digits are a field value")
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, Method};
 use super::handler::Handler;
 use super::outcome::Forwarded;
 use crate::invalidation::Verdict;
-use crate::page::{Key, Page};
+use crate::page::{Key, Page, PageHead};
 use crate::policy::key;
 use crate::policy::rules::Target;
 
@@ -57,7 +57,7 @@ impl Handler {
 
     fn find_at(&self, place: &mut Place) -> Option<Found> {
         let page = self.memory.get(&place.key)?;
-        if !self.is_fresh(&page) {
+        if !self.is_fresh(&page.head) {
             place.forwarded = Forwarded::Stale;
             return None;
         }
@@ -71,9 +71,9 @@ impl Handler {
         }
     }
 
-    pub(super) fn is_fresh(&self, page: &Page) -> bool {
-        let passed = || self.clock.now().seconds_since(page.head.stored_at);
-        page.head.fresh_seconds.is_none_or(|fresh| passed() < fresh)
+    pub(super) fn is_fresh(&self, head: &PageHead) -> bool {
+        let passed = || self.clock.now().seconds_since(head.stored_at);
+        head.fresh_seconds.is_none_or(|fresh| passed() < fresh)
     }
 
     /// The target that found the page: a HEAD may have found a GET.

@@ -1,18 +1,21 @@
 //! DATA PLANE: one request becomes one response.
 //!
 //! In reading order: [`handler`] is the flow chart; [`visit`] says who asks for what, `look` what memory knows, `answer` makes a page an answer.
-//! `flight` collapses requests for the same page, `errand` is what a flight is for, `fill` fetches, `kept` makes the response a page. `pass` goes past the
-//! cache, with `upload` and `tunnel`. [`origin`] is the only door to the app behind; [`connection`], [`wire`] and [`interim`] are the one to visitors.
+//! `flight` collapses requests for the same page, whose bytes are in its `cabin`, `errand` is what a flight is for, `fill` fetches, `intake` takes the body in, `kept` makes the response a
+//! page, `large` sends one that memory does not hold. `pass` goes past the cache, with `upload` and `tunnel`. [`origin`] is the only door to the app behind; [`connection`], [`wire`] and [`interim`] are the one to visitors.
 
 mod answer;
 pub mod body;
+mod cabin;
 pub mod connection;
 mod errand;
 mod fill;
 mod flight;
 pub mod handler;
+mod intake;
 pub mod interim;
 mod kept;
+mod large;
 mod look;
 mod notice;
 pub mod origin;

@@ -1,7 +1,10 @@
 //! What must every store do? Each function is one sentence of the contract of [`Store`](super::Store) and takes an empty store.
 //!
 //! `store_contract!(fresh)` makes a test of each of them; `fresh` is an async function that returns an empty store of at
-//! least 64 MiB and whatever must live as long as it does. Bounds, locks and damage are each implementation's own.
+//! least 64 MiB, which keeps bodies of up to 8 MiB in memory, and whatever must live as long as it does. Bounds, locks and damage are each
+//! implementation's own.
+
+mod large;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use sha1::{Digest, Sha1};
 
+pub use self::large::*;
 use super::{Object, Store};
 use crate::clock::UnixMillis;
 use crate::page::{JournalId, Key, METHODS, ObjectName, Page, PageHead, PathId, Sequence, Variants};
@@ -39,6 +43,10 @@ macro_rules! store_contract {
             usage_follows_what_is_kept,
             every_method_has_a_name_of_its_own,
             a_healthy_store_is_ready,
+            a_large_body_comes_back_in_pieces_and_in_ranges,
+            a_large_body_outlives_its_replacement,
+            a_large_page_is_listed_and_takes_the_place_of_a_small_one_and_back,
+            a_large_body_that_breaks_off_is_not_kept,
         );
     };
     (@each $fresh:expr, $($sentence:ident),+ $(,)?) => {

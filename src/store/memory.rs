@@ -1,15 +1,17 @@
 //! Pages in this process: for tests and for trying things out. A restart forgets all.
 //!
-//! Bounded by bytes; what was put first goes first, however often it was read. It never touches a disk.
+//! Bounded by bytes; what was put first goes first, however often it was read. It never touches a disk: a large page that fits is read into memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{Listed, Listing, Object, Store, StoreError, TooLarge, UNDER_MAX, Usage};
+use crate::page::large::read_whole;
 use crate::page::stored::EncodeError;
-use crate::page::{JournalId, ObjectName, PathId, Sequence};
+use crate::page::{JournalId, ObjectName, Page, PathId, Sequence};
 
 /// The word for it.
 const KIND: &str = "memory";
@@ -41,18 +43,26 @@ impl Store for MemoryStore {
     }
 
     async fn put(&self, name: &ObjectName, object: &Object) -> Result<(), StoreError> {
-        let bytes = object.memory_bytes();
         let refuse = |source: Box<dyn std::error::Error + Send + Sync>| {
             Err(StoreError { store: KIND, action: format!("keep the page of {}", object.path()), source })
         };
         if !object.belongs_under(name) {
             return refuse(EncodeError::Misplaced.into());
         }
+        let body_bytes = if let Object::Large(page) = object { page.body.bytes() } else { 0 };
+        let bytes = object.memory_bytes() + body_bytes;
         if bytes > self.limit_bytes {
             return refuse(TooLarge { bytes, limit_bytes: self.limit_bytes }.into());
         }
+        let object = match object {
+            Object::Large(page) => match read_whole(&*page.body).await {
+                Ok(body) => Object::Page(Arc::new(Page::new(page.head.clone(), body, page.path_id))),
+                Err(error) => return refuse(error.into()),
+            },
+            other => other.clone(),
+        };
         let mut kept = self.kept.lock();
-        kept.insert(name, object.clone(), bytes);
+        kept.insert(name, object, bytes);
         while kept.bytes > self.limit_bytes {
             let Some((_, oldest)) = kept.order.first_key_value() else { break };
             let oldest = oldest.clone();
@@ -116,8 +126,8 @@ impl Store for MemoryStore {
 }
 
 fn listed(name: &ObjectName, object: &Object) -> Option<Listed> {
-    let Object::Page(page) = object else { return None };
-    Some(Listed { name: name.clone(), head: page.head.clone(), body_bytes: page.body.len() as u64 })
+    let (head, body_bytes) = object.page()?;
+    Some(Listed { name: name.clone(), head: head.clone(), body_bytes })
 }
 
 #[derive(Debug, Default)]
@@ -159,8 +169,6 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::store::contract;
 

@@ -2,13 +2,18 @@
 //!
 //! A store never decides whether a page may be served: whatever it returns is judged by `invalidation` again. So losing
 //! an object is a miss, never an error, and deleting objects is housekeeping.
+//!
+//! A body of at most `cache.max_memory_size` bytes comes back in memory ([`Object::Page`]); a larger one stays where it lies and is read in pieces
+//! ([`Object::Large`]).
 
 #[doc(hidden)]
 pub mod contract;
+pub mod file_body;
 pub mod filesystem;
 pub mod memory;
 pub mod memory_tier;
 pub mod s3;
+pub mod spool;
 
 use std::fmt;
 
@@ -82,13 +87,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// `filesystem`, `memory`, `s3`: the word in `Cache-Status: detail=`, logs and metrics.
     fn kind(&self) -> &'static str;
 
-    /// What lies under the name; a torn or foreign object is `None` and a warning.
+    /// What lies under the name; a torn or foreign object is `None` and a warning. A large page is checked as far as its head and length go: its body
+    /// is checked by whoever reads it whole, and stays readable to them whatever is put or removed meanwhile, or ends in an error.
     ///
     /// # Errors
     /// The store could not be asked.
     async fn get(&self, name: &ObjectName) -> Result<Option<Object>, StoreError>;
 
-    /// Keeps the object under the name, whole or not at all; the last writer wins.
+    /// Keeps the object under the name, whole or not at all; the last writer wins. The body of a large page is read once, from its first to its last
+    /// byte, and never held in memory as a whole, but by a store that lies in memory itself.
     ///
     /// # Errors
     /// It was not kept; what lay there before still does.

@@ -4,5 +4,5 @@ mod client;
 mod configuration;
 mod demo;
 mod ending;
-mod process;
+pub mod process;
 mod serving;

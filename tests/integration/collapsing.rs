@@ -401,7 +401,7 @@ async fn a_page_that_was_too_large_is_remembered_so_that_no_slow_reader_holds_up
     assert_eq!(origin.hits("/"), 3);
 }
 
-/// Fails when `Handler::push` goes on keeping without a share of `max_fill_bytes`.
+/// Fails when `Intake::take` goes on keeping without a share of `max_fill_bytes`.
 #[tokio::test]
 async fn what_does_not_fit_into_the_memory_of_fills_is_served_and_not_kept() {
     let origin = origin().route("/large", |_| async { large(8) }).page("/small", "small").start().await;

@@ -10,6 +10,7 @@ mod collapsing;
 mod durability;
 mod invalidation;
 mod leases;
+mod large;
 mod protocol;
 mod races;
 mod s3;

@@ -171,11 +171,11 @@ async fn a_full_disk_costs_no_visitor_an_answer() {
 }
 
 /// A file system of 1 MiB, until it is dropped.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `Err`: why it could not be mounted.
-    fn mount(at: &Path) -> Result<Self, String> {
+    pub fn mount(at: &Path) -> Result<Self, String> {
         fs::create_dir_all(at).unwrap();
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).output();
         match mount {

@@ -151,7 +151,7 @@ fn each_refusal_has_its_name() {
     assert_eq!(refused(b"everpage/2 whatever comes then\n"), DecodeError::Newer(2));
     assert_eq!(refused(format!("everpage/3 {}", "x".repeat(200)).as_bytes()), DecodeError::Newer(3));
     assert_eq!(refused(format!("everpage/1 {}", "x".repeat(200)).as_bytes()), DecodeError::FirstLine);
-    assert_eq!(refused(b"everpage/1 page 2 00000000 1073741825 00000000\n{}\n"), DecodeError::FirstLine);
+    assert_eq!(refused(b"everpage/1 page 2 00000000 5497558138881 00000000\n{}\n"), DecodeError::FirstLine);
     assert_eq!(refused(b"everpage/1 page 4194305 00000000 0 00000000\n{}\n"), DecodeError::FirstLine);
     assert_eq!(refused(b"everpage/1 page 02 00000000 0 00000000\n{}\n"), DecodeError::FirstLine);
     assert_eq!(refused(b"everpage/1 page 2 00000000 0 00000000\n{}\n"), DecodeError::HeadChecksum);

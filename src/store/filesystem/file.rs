@@ -1,4 +1,4 @@
-//! One object, one file: reading and writing it whole.
+//! One object, one file: reading it, whole or as far as memory allows, and writing it.
 //!
 //! A page is written beside its place and renamed into it, so nobody ever opens half a page. It is not synced: after a
 //! power loss a file may be cut or zeroed, which its checksums show, and a lost page is a miss.
@@ -6,11 +6,13 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::page::stored::{self, DecodeError, Encoded, FirstLine, Head, MAX_FIRST_LINE_BYTES};
-use crate::page::{Object, ObjectName};
+use crate::page::stored::{self, DecodeError, FirstLine, Head, MAX_FIRST_LINE_BYTES};
+use crate::page::{Object, ObjectName, PageHead};
+use crate::store::file_body::{FileBody, OpenFile};
 
 /// Why a file gives no object.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +50,29 @@ impl ReadError {
     }
 }
 
-/// The whole object, and its file.
-pub(super) fn read(path: &Path, name: &ObjectName) -> Result<(Object, File), ReadError> {
+/// What a file holds.
+pub(super) enum Content {
+    /// The object, and its file.
+    Whole(Object, File),
+    /// A page whose body is too large for memory: its head, and where its body lies.
+    Large(Box<PageHead>, FileBody, u32),
+}
+
+/// The whole object, unless its body is larger than `max_memory_bytes`.
+pub(super) fn read(path: &Path, name: &ObjectName, max_memory_bytes: u64) -> Result<Content, ReadError> {
     let Opened { file, line, mut bytes } = open(path)?;
-    let total = usize::try_from(line.total_bytes()).expect("bounded by the first line");
+    if line.body_bytes() > max_memory_bytes {
+        fill(&file, &mut bytes, line.head_end())?;
+        let (Head::Page(head), _) = stored::decode_head(name, &bytes)? else {
+            return Err(DecodeError::FirstLine.into());
+        };
+        let (place, crc) = (line.head_end() as u64..line.total_bytes(), line.body_crc());
+        let body = FileBody::new(Arc::new(OpenFile::new(file)), place, crc);
+        return Ok(Content::Large(Box::new(head), body, crc));
+    }
+    let total = usize::try_from(line.total_bytes()).expect("bounded by what memory may hold");
     fill(&file, &mut bytes, total)?;
-    Ok((stored::decode(name, &Bytes::from(bytes))?, file))
+    Ok(Content::Whole(stored::decode(name, &Bytes::from(bytes))?, file))
 }
 
 /// The head alone, and the bytes of the body.
@@ -106,6 +125,8 @@ fn fill(file: &File, bytes: &mut Vec<u8>, total: usize) -> Result<(), ReadError>
 #[derive(Debug)]
 pub(super) struct Temporary {
     path: PathBuf,
+    file: File,
+    bytes: u64,
     moved: bool,
 }
 
@@ -113,10 +134,10 @@ pub(super) struct Temporary {
 const TEMPORARY: &str = "put-";
 
 impl Temporary {
-    /// Writes a new file in `folder`, whole.
-    pub(super) fn write(folder: &Path, number: u64, object: &Encoded) -> io::Result<Self> {
+    /// Begins a new file in `folder`.
+    pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
         let path = folder.join(format!("{TEMPORARY}{number}"));
-        let mut file = match File::create_new(&path) {
+        let file = match File::create_new(&path) {
             // Someone emptied the store's folder by hand.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(folder)?;
@@ -124,10 +145,19 @@ impl Temporary {
             }
             other => other?,
         };
-        let temporary = Temporary { path, moved: false };
-        file.write_all(&object.head)?;
-        file.write_all(&object.body)?;
-        Ok(temporary)
+        Ok(Temporary { path, file, bytes: 0, moved: false })
+    }
+
+    /// Writes on.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes that have been written.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Moves it to its place, over what lies there.

@@ -6,18 +6,21 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::OpenError;
-use super::file::{self, ReadError, Temporary};
+use super::file::{self, Content, ReadError, Temporary};
 use super::lock::Lock;
 use super::table::{Table, Used};
+use super::{Limits, OpenError};
 use crate::clock::{Clock, UnixMillis};
-use crate::page::stored::{self, Head};
+use crate::page::large::LargePage;
+use crate::page::stored::{self, DecodeError, Head};
 use crate::page::{JournalId, Object, ObjectName, PathId, Sequence, canonical};
 use crate::store::{Listed, Listing, TooLarge, UNDER_MAX, Usage};
 
@@ -35,7 +38,7 @@ const MAX_WARNED: usize = 1000;
 pub(super) struct Folder {
     pages: PathBuf,
     temporary: PathBuf,
-    max_bytes: u64,
+    limits: Limits,
     clock: Clock,
     table: Mutex<Table>,
     /// One lock for the paths whose names begin with the same byte.
@@ -50,7 +53,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Makes what is missing of the folder and removes what an earlier process left half written.
-    pub(super) fn open(root: &Path, lock: Lock, max_bytes: u64, clock: Clock) -> Result<Self, OpenError> {
+    pub(super) fn open(root: &Path, lock: Lock, limits: Limits, clock: Clock) -> Result<Self, OpenError> {
         let (pages, temporary) = (root.join("pages"), root.join("tmp"));
         for path in [&pages, &temporary] {
             fs::create_dir_all(path).map_err(|source| OpenError::folder("create", path, source))?;
@@ -61,9 +64,9 @@ impl Folder {
         Ok(Folder {
             pages,
             temporary,
-            max_bytes,
+            limits,
             clock,
-            table: Mutex::new(Table::new(max_bytes, seed)),
+            table: Mutex::new(Table::new(limits.max_bytes, seed)),
             locks: (0..=u8::MAX).map(|_| Mutex::default()).collect(),
             evicting: Mutex::default(),
             temporaries: AtomicU64::default(),
@@ -73,11 +76,23 @@ impl Folder {
         })
     }
 
-    pub(super) fn get(&self, name: &ObjectName) -> Result<Option<Object>, Failure> {
-        match file::read(&self.file_of(name), name) {
-            Ok((object, file)) => {
+    pub(super) fn get(self: &Arc<Self>, name: &ObjectName) -> Result<Option<Object>, Failure> {
+        match file::read(&self.file_of(name), name, self.limits.max_memory_bytes) {
+            Ok(Content::Whole(object, file)) => {
                 self.note_use(name, &file);
                 Ok(Some(object))
+            }
+            Ok(Content::Large(head, body, body_crc)) => {
+                self.note_use(name, body.file());
+                // Not held: whoever reads on when the store is closed already needs the file alone.
+                let (folder, damaged) = (Arc::downgrade(self), name.clone());
+                let body = body.on_damage(move |file| {
+                    if let Some(folder) = folder.upgrade() {
+                        folder.remove_damaged(&damaged, file.file());
+                    }
+                });
+                let page = LargePage { head: *head, body: Arc::new(body), body_crc, path_id: name.path };
+                Ok(Some(Object::Large(Arc::new(page))))
             }
             Err(ReadError::Absent) => Ok(None),
             Err(ReadError::System(error)) => Err(error.into()),
@@ -86,6 +101,23 @@ impl Folder {
                 Ok(None)
             }
         }
+    }
+
+    /// Removes the file in which a reader found a damaged body, unless another has taken its place.
+    fn remove_damaged(&self, name: &ObjectName, found: &File) {
+        let _locked = self.lock(&name.path);
+        let path = self.file_of(name);
+        let same = |one: &fs::Metadata, other: &fs::Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
+        let is_still_there =
+            fs::symlink_metadata(&path).is_ok_and(|there| found.metadata().is_ok_and(|found| same(&there, &found)));
+        if !is_still_there {
+            return;
+        }
+        self.warn_once(name, &ReadError::Content(DecodeError::BodyChecksum));
+        if let Err(error) = self.remove(name, &path) {
+            tracing::warn!(path = %path.display(), %error, "a damaged page cannot be removed");
+        }
+        self.remove_if_empty(&name.path);
     }
 
     fn note_use(&self, name: &ObjectName, file: &File) {
@@ -98,11 +130,26 @@ impl Folder {
 
     pub(super) fn put(&self, name: &ObjectName, object: &Object) -> Result<(), Failure> {
         let encoded = stored::encode(name, object)?;
-        let bytes = encoded.total_bytes();
-        if bytes > self.max_bytes {
-            return Err(TooLarge { bytes, limit_bytes: self.max_bytes }.into());
+        let mut temporary = self.begin(&encoded.head, encoded.body.len() as u64)?;
+        temporary.append(&encoded.body)?;
+        self.finish(name, temporary)
+    }
+
+    /// Begins to write an object, whose body of `body_bytes` follows.
+    pub(super) fn begin(&self, head: &[u8], body_bytes: u64) -> Result<Temporary, Failure> {
+        let (bytes, limit_bytes) = (head.len() as u64 + body_bytes, self.limits.max_bytes);
+        if bytes > limit_bytes {
+            return Err(TooLarge { bytes, limit_bytes }.into());
         }
-        let temporary = self.write_temporary(&encoded)?;
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        let mut temporary = Temporary::create(&self.temporary, number)?;
+        temporary.append(head)?;
+        Ok(temporary)
+    }
+
+    /// Puts what was written into its place.
+    pub(super) fn finish(&self, name: &ObjectName, temporary: Temporary) -> Result<(), Failure> {
+        let bytes = temporary.bytes();
         {
             let _locked = self.lock(&name.path);
             fs::create_dir_all(self.folder_of(&name.path))?;
@@ -112,11 +159,6 @@ impl Folder {
         self.warned.lock().remove(name);
         self.evict();
         Ok(())
-    }
-
-    fn write_temporary(&self, object: &stored::Encoded) -> io::Result<Temporary> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        Temporary::write(&self.temporary, number, object)
     }
 
     pub(super) fn remove_one(&self, name: &ObjectName) -> Result<(), Failure> {
@@ -195,8 +237,7 @@ impl Folder {
 
     /// Can it be written to and read from?
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let probe = stored::Encoded { head: "probe".into(), body: "\n".into() };
-        self.write_temporary(&probe)?;
+        self.begin(b"probe\n", 0)?;
         fs::read_dir(&self.pages)?;
         Ok(())
     }
@@ -204,7 +245,7 @@ impl Folder {
     pub(super) fn usage(&self) -> Usage {
         let table = self.table.lock();
         let (objects, bytes, exact) = (table.objects(), table.bytes(), table.counted);
-        Usage { objects, bytes, limit_bytes: Some(self.max_bytes), exact }
+        Usage { objects, bytes, limit_bytes: Some(self.limits.max_bytes), exact }
     }
 
     /// Finds what lies in the folder; serving goes on meanwhile.

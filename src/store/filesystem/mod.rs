@@ -24,7 +24,8 @@ use self::folder::{Failure, Folder};
 use self::lock::Lock;
 use super::{Listed, Listing, Object, Store, StoreError, Usage};
 use crate::clock::Clock;
-use crate::page::{JournalId, ObjectName, PathId, Sequence};
+use crate::page::large::{LargePage, next_piece};
+use crate::page::{JournalId, ObjectName, PathId, Sequence, stored};
 
 /// The word for it.
 const KIND: &str = "filesystem";
@@ -68,6 +69,15 @@ impl OpenError {
     }
 }
 
+/// How much it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of all pages; the least recently used go first.
+    pub max_bytes: u64,
+    /// Bytes of the largest body that is read into memory.
+    pub max_memory_bytes: u64,
+}
+
 /// The store `filesystem`.
 #[derive(Debug)]
 pub struct FilesystemStore {
@@ -81,7 +91,7 @@ impl FilesystemStore {
     ///
     /// # Errors
     /// Another process has it, or it cannot be written to.
-    pub fn open(path: &Path, flavor: &str, version: u32, max_bytes: u64, clock: Clock) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, flavor: &str, version: u32, limits: Limits, clock: Clock) -> Result<Self, OpenError> {
         let flavor = if flavor.is_empty() { "default" } else { flavor };
         // `lock` is the name of the lock.
         let harmless = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -91,7 +101,7 @@ impl FilesystemStore {
         fs::create_dir_all(path).map_err(|source| OpenError::folder("create", path, source))?;
         let lock = Lock::acquire(path)?;
         let root = path.join(flavor).join(version.to_string());
-        let folder = Arc::new(Folder::open(&root, lock, max_bytes, clock)?);
+        let folder = Arc::new(Folder::open(&root, lock, limits, clock)?);
         let scanned = folder.clone();
         let scan = std::thread::Builder::new()
             .name("store-scan".to_owned())
@@ -104,7 +114,7 @@ impl FilesystemStore {
     async fn run<T: Send + 'static>(
         &self,
         action: impl FnOnce() -> String + Send,
-        work: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Arc<Folder>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let permit = self.operations.clone().acquire_owned().await.expect("the semaphore is never closed");
         let folder = self.folder.clone();
@@ -115,6 +125,30 @@ impl FilesystemStore {
         });
         let result = done.await.unwrap_or_else(|stopped| Err(stopped.into()));
         result.map_err(|source| StoreError { store: KIND, action: action(), source })
+    }
+
+    /// Piece by piece: no more than one is in memory, and nobody waits for all of them on one thread.
+    async fn put_large(&self, name: &ObjectName, page: &LargePage) -> Result<(), StoreError> {
+        let action = || format!("write the page of {} as {name}", page.head.path);
+        let failed = |source: Failure| StoreError { store: KIND, action: action(), source };
+        let (head, bytes) =
+            (stored::encode_large(name, page).map_err(|error| failed(error.into()))?, page.body.bytes());
+        let expected = head.len() as u64 + bytes;
+        let mut temporary = self.run(action, move |folder| folder.begin(&head, bytes)).await?;
+        let mut pieces = page.body.read(0..bytes).await.map_err(|error| failed(error.into()))?;
+        while let Some(piece) = next_piece(&mut pieces).await {
+            let piece = piece.map_err(|error| failed(error.into()))?;
+            let append = move |_: &Arc<Folder>| {
+                temporary.append(&piece)?;
+                Ok(temporary)
+            };
+            temporary = self.run(action, append).await?;
+        }
+        if temporary.bytes() != expected {
+            return Err(failed("its body is not as long as it says".into()));
+        }
+        let at = name.clone();
+        self.run(action, move |folder| folder.finish(&at, temporary)).await
     }
 }
 
@@ -140,6 +174,9 @@ impl Store for FilesystemStore {
     }
 
     async fn put(&self, name: &ObjectName, object: &Object) -> Result<(), StoreError> {
+        if let Object::Large(page) = object {
+            return self.put_large(name, page).await;
+        }
         let (at, what) = (name.clone(), object.clone());
         let action = || format!("write the page of {} as {name}", object.path());
         self.run(action, move |folder| folder.put(&at, &what)).await

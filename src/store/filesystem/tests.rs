@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::page::Key;
+use crate::page::large::read_whole;
 use crate::store::contract::{assert_same, name, page};
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -17,8 +18,12 @@ async fn fresh() -> (Arc<dyn Store>, TempDir) {
 
 crate::store_contract!(fresh);
 
+fn limits(max_bytes: u64) -> Limits {
+    Limits { max_bytes, max_memory_bytes: 8 * MEBIBYTE }
+}
+
 fn open(folder: &TempDir, max_bytes: u64) -> FilesystemStore {
-    FilesystemStore::open(folder.path(), "", 1, max_bytes, Clock::Wall).unwrap()
+    FilesystemStore::open(folder.path(), "", 1, limits(max_bytes), Clock::Wall).unwrap()
 }
 
 /// Opened, with the count finished: it would remove empty folders while a test makes them.
@@ -52,7 +57,7 @@ fn temporaries(folder: &TempDir) -> usize {
 #[tokio::test]
 async fn a_page_lies_where_the_documentation_says() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FilesystemStore::open(folder.path(), "staging", 7, MEBIBYTE, Clock::Wall).unwrap();
+    let store = FilesystemStore::open(folder.path(), "staging", 7, limits(MEBIBYTE), Clock::Wall).unwrap();
     let (name, object) = page("/blog/", b"hello");
     store.put(&name, &object).await.unwrap();
     let file = folder.path().join(format!("staging/7/pages/{}/GET-{}", name.path, name.key));
@@ -64,7 +69,7 @@ async fn a_page_lies_where_the_documentation_says() {
 async fn a_second_process_is_told_who_has_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let store = open_counted(&folder, MEBIBYTE);
-    let error = FilesystemStore::open(folder.path(), "other", 2, MEBIBYTE, Clock::Wall).unwrap_err();
+    let error = FilesystemStore::open(folder.path(), "other", 2, limits(MEBIBYTE), Clock::Wall).unwrap_err();
     let expected = format!("{} is in use by process {}", folder.path().display(), std::process::id());
     assert!(error.to_string().contains(&expected), "{error}");
     drop(store);
@@ -94,12 +99,12 @@ async fn flavors_and_versions_do_not_see_each_other() {
     let (name, object) = page("/blog/", b"hello");
     let places = [("", 1), ("", 2), ("staging", 1)];
     for (flavor, version) in places {
-        let store = FilesystemStore::open(folder.path(), flavor, version, MEBIBYTE, Clock::Wall).unwrap();
+        let store = FilesystemStore::open(folder.path(), flavor, version, limits(MEBIBYTE), Clock::Wall).unwrap();
         assert!(store.get(&name).await.unwrap().is_none());
         store.put(&name, &object).await.unwrap();
     }
     for (flavor, version) in places {
-        let store = FilesystemStore::open(folder.path(), flavor, version, MEBIBYTE, Clock::Wall).unwrap();
+        let store = FilesystemStore::open(folder.path(), flavor, version, limits(MEBIBYTE), Clock::Wall).unwrap();
         assert!(store.get(&name).await.unwrap().is_some());
     }
 }
@@ -108,7 +113,7 @@ async fn flavors_and_versions_do_not_see_each_other() {
 fn a_flavor_cannot_lead_out_of_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     for flavor in ["..", ".", "a/b", "/etc", "lock", "a\\b", "a b", "é"] {
-        let error = FilesystemStore::open(folder.path(), flavor, 1, MEBIBYTE, Clock::Wall).unwrap_err();
+        let error = FilesystemStore::open(folder.path(), flavor, 1, limits(MEBIBYTE), Clock::Wall).unwrap_err();
         assert!(matches!(error, OpenError::Flavor(_)), "{flavor}: {error}");
     }
 }
@@ -118,7 +123,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     fs::write(&path, "").unwrap();
-    let error = FilesystemStore::open(&path.join("below"), "", 1, MEBIBYTE, Clock::Wall).unwrap_err();
+    let error = FilesystemStore::open(&path.join("below"), "", 1, limits(MEBIBYTE), Clock::Wall).unwrap_err();
     assert!(error.to_string().contains("file/below"), "{error}");
 }
 
@@ -313,4 +318,57 @@ async fn a_listing_looks_at_a_bounded_number_of_objects() {
     assert_eq!((first.pages.len(), first.next.is_some()), (0, true));
     let second = store.list("/nothing/", first.next.as_ref(), 10).await.unwrap();
     assert_eq!((second.pages.len(), second.next), (0, None));
+}
+
+/// A page whose body is not read into memory, and that body.
+async fn stored_large(store: &FilesystemStore) -> (ObjectName, Vec<u8>, Object) {
+    let bytes: Vec<u8> = (0..9 * MEBIBYTE).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (name, object) = page("/large/", &bytes);
+    store.put(&name, &object).await.unwrap();
+    (name.clone(), bytes, store.get(&name).await.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn a_large_body_can_be_read_on_when_its_file_is_replaced_removed_and_the_store_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_counted(&folder, 64 * MEBIBYTE);
+    let (name, bytes, object) = stored_large(&store).await;
+    let Object::Large(large) = object else { panic!("larger than memory may hold") };
+    store.put(&name, &page("/large/", b"small").1).await.unwrap();
+    assert!(read_whole(&*large.body).await.unwrap() == bytes);
+    store.remove(&name).await.unwrap();
+    assert!(read_whole(&*large.body).await.unwrap() == bytes);
+    drop(store);
+    open(&folder, MEBIBYTE);
+    assert!(read_whole(&*large.body).await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn a_damaged_large_body_goes_and_what_has_taken_its_place_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_counted(&folder, 64 * MEBIBYTE);
+    for is_replaced in [false, true] {
+        let (name, _, object) = stored_large(&store).await;
+        let file = fs::File::options().write(true).open(file_of(&folder, &name)).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"damage", 5 * MEBIBYTE).unwrap();
+        if is_replaced {
+            store.put(&name, &page("/large/", b"small").1).await.unwrap();
+        }
+        let Object::Large(large) = object else { panic!("larger than memory may hold") };
+        read_whole(&*large.body).await.unwrap_err();
+        assert_eq!(store.get(&name).await.unwrap().is_some(), is_replaced);
+        assert_eq!(store.usage().objects, u64::from(is_replaced));
+    }
+}
+
+#[tokio::test]
+async fn a_large_page_that_was_not_written_to_its_end_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_counted(&folder, 64 * MEBIBYTE);
+    let (name, _, object) = stored_large(&store).await;
+    let Object::Large(large) = object else { panic!("larger than memory may hold") };
+    fs::File::options().write(true).open(file_of(&folder, &name)).unwrap().set_len(6 * MEBIBYTE).unwrap();
+    store.put(&name, &Object::Large(large)).await.unwrap_err();
+    assert_eq!(temporaries(&folder), 0);
+    assert!(store.get(&name).await.unwrap().is_none(), "torn");
 }

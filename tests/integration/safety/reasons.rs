@@ -1,14 +1,22 @@
 //! Each "no" has its name, and each name is met here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use everpage::config::{Config, Lifetime, QueryPolicy};
+use everpage::invalidation::Invalidations;
+use everpage::invalidation::journal::Recovered;
+use everpage::page::{JournalId, ObjectName, PathId, Sequence};
 use everpage::policy::reason::Reason;
 use everpage::proxy::origin::OriginError;
+use everpage::store::memory::MemoryStore;
+use everpage::store::{Listed, Listing, Object, Store, StoreError, Usage};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{
-    Gate, HOST, Inside, LEASE, Pieces, Reply, inside, origin, pieces, proxy, raw_origin, raw_until_closed,
+    Gate, HOST, Inside, LEASE, Pieces, Reply, inside, inside_with, journal, origin, pieces, proxy, raw_origin,
+    raw_until_closed,
 };
 
 /// Where a reason is met.
@@ -61,6 +69,9 @@ fn met(reason: Reason) -> Met {
         Reason::TooManyTags => answered("200 OK", "Content-Length: 1\r\nCache-Groups: no-string\r\n"),
         Reason::Invalidated => Met::Test("what_was_invalidated_while_it_was_rendered_is_counted_and_not_kept"),
         Reason::FillMemory => Met::Test("what_shows_only_with_the_body_is_counted_and_not_kept"),
+        Reason::FillDisk => Met::Test("what_shows_only_with_the_body_is_counted_and_not_kept"),
+        Reason::TemporaryFile => Met::Test("what_shows_only_with_the_body_is_counted_and_not_kept"),
+        Reason::StoreBusy => Met::Test("pages_that_wait_to_be_written_are_bounded_in_number_and_in_bytes"),
         Reason::OriginUnreachable => Met::Test("an_origin_that_fails_is_named"),
         Reason::OriginTimeout => Met::Test("an_origin_that_fails_is_named"),
         Reason::OriginBroken => Met::Test("an_origin_that_fails_is_named"),
@@ -127,7 +138,11 @@ fn site(change: impl FnOnce(&mut Config), length: Option<u64>, body: fn() -> Pie
 async fn what_shows_only_with_the_body_is_counted_and_not_kept() {
     let small = |config: &mut Config| config.cache.max_body = 3;
     let full = |config: &mut Config| config.cache.max_fill_bytes = 1024;
-    let cases: [(Reason, Inside, bool, &str); 6] = [
+    let crowded = |config: &mut Config| (config.cache.max_memory_size, config.cache.max_temporary_bytes) = (3, 1);
+    let nowhere = |config: &mut Config| {
+        (config.cache.max_memory_size, config.cache.temporary_folder) = (3, Some("/nowhere/at/all".into()));
+    };
+    let cases: [(Reason, Inside, bool, &str); 10] = [
         (Reason::Empty, site(|_| {}, None, Vec::new), true, ""),
         (Reason::CutShort, site(|_| {}, Some(10), || vec![Ok("hello")]), false, "hello"),
         (Reason::CutShort, site(|_| {}, Some(2), || vec![Ok("hello")]), false, "hello"),
@@ -139,6 +154,10 @@ async fn what_shows_only_with_the_body_is_counted_and_not_kept() {
         ),
         (Reason::TooLarge, site(small, None, || vec![Ok("hel"), Ok("lo")]), true, "hello"),
         (Reason::FillMemory, site(full, None, || vec![Ok("hel"), Ok("lo")]), true, "hello"),
+        (Reason::FillDisk, site(crowded, None, || vec![Ok("hel"), Ok("lo")]), true, "hello"),
+        (Reason::FillDisk, site(crowded, Some(5), || vec![Ok("hel"), Ok("lo")]), true, "hello"),
+        (Reason::TemporaryFile, site(nowhere, None, || vec![Ok("hel"), Ok("lo")]), true, "hello"),
+        (Reason::TemporaryFile, site(nowhere, Some(5), || vec![Ok("hel"), Ok("lo")]), true, "hello"),
     ];
     for (reason, inside, complete, text) in cases {
         for time in 1..=2 {
@@ -231,4 +250,76 @@ async fn an_origin_that_has_no_room_is_named() {
         gate.open();
     });
     assert_eq!(slow.status, 200);
+}
+
+/// A store that never gets done with a write.
+#[derive(Debug)]
+struct Stuck(MemoryStore);
+
+#[async_trait]
+impl Store for Stuck {
+    fn kind(&self) -> &'static str {
+        "stuck"
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Option<Object>, StoreError> {
+        self.0.get(name).await
+    }
+
+    async fn put(&self, _: &ObjectName, _: &Object) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
+
+    async fn remove(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.0.remove(name).await
+    }
+
+    async fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, StoreError> {
+        self.0.remove_older(path, journal, before).await
+    }
+
+    async fn count(&self, path: &PathId) -> Option<u64> {
+        self.0.count(path).await
+    }
+
+    async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
+        self.0.under(path).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&ObjectName>, limit: usize) -> Result<Listing, StoreError> {
+        self.0.list(prefix, after, limit).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.0.check().await
+    }
+
+    fn usage(&self) -> Usage {
+        self.0.usage()
+    }
+}
+
+#[tokio::test]
+async fn pages_that_wait_to_be_written_are_bounded_in_number_and_in_bytes() {
+    let stuck = |change: fn(&mut Config)| {
+        let store = Arc::new(Stuck(MemoryStore::new(1 << 20)));
+        inside_with(store, Invalidations::start(journal(), Recovered::default()), change, |_| async {
+            pieces(http::Response::builder(), vec![Ok("hello")])
+        })
+    };
+    let crowd = stuck(|_| {});
+    for number in 0..256 {
+        crowd.get(&format!("/{number}")).await;
+    }
+    assert_eq!(crowd.refused("store-busy"), 0);
+    assert_eq!(crowd.get("/one-more").await.text(), "hello");
+    assert_eq!((crowd.refused("store-busy"), crowd.metrics.store_errors.get()), (1, 1));
+    assert_eq!(crowd.get("/one-more").await.detail(), Some("memory"), "at hand as long as there is room");
+    let heavy = stuck(|config| config.cache.max_fill_bytes = 4096);
+    for number in 0..4 {
+        heavy.get(&format!("/{number}")).await;
+    }
+    assert_eq!(heavy.refused("fill-memory"), 0);
+    assert_eq!(heavy.get("/one-more").await.text(), "hello");
+    assert_eq!(heavy.refused("fill-memory"), 1);
 }

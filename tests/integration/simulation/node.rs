@@ -104,7 +104,7 @@ impl Node {
         let parties = Parties {
             rules: rules(config),
             invalidations: Arc::clone(&invalidations),
-            memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body)),
+            memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size)),
             store: Arc::<SimulatedStore>::clone(&around.store),
             origin: Arc::new(App::new(world)),
             metrics: Arc::clone(&metrics),

@@ -49,8 +49,8 @@ impl SimulatedStore {
     }
 
     fn land(&self, name: &ObjectName, object: Object) {
-        if let Object::Page(page) = &object {
-            let number = rendering_number(&page.head.headers);
+        if let Some((head, _)) = object.page() {
+            let number = rendering_number(&head.headers);
             let state = self.world.state();
             let rendering = &state.checker.renderings[number.expect("only renderings are kept")];
             let is_dead = rendering.began <= state.checker.floor(&rendering.place).made;
@@ -85,6 +85,7 @@ impl SimulatedStore {
 fn copied(object: &Object) -> Object {
     match object {
         Object::Page(page) => Object::Page(Arc::new(Page::new(page.head.clone(), page.body.clone(), page.path_id))),
+        Object::Large(page) => Object::Large(Arc::clone(page)),
         Object::Variants(variants) => Object::Variants(Arc::clone(variants)),
     }
 }

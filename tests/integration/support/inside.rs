@@ -21,7 +21,7 @@ use everpage::proxy::handler::{Handler, Parties};
 use everpage::proxy::origin::{IncomingBody, Origin, OriginError, OutgoingBody};
 use everpage::proxy::visit::Visitor;
 use everpage::store::Store;
-use everpage::store::filesystem::FilesystemStore;
+use everpage::store::filesystem::{FilesystemStore, Limits};
 use everpage::store::memory::MemoryStore;
 use everpage::store::memory_tier::MemoryTier;
 use http::{Request, Response};
@@ -66,7 +66,8 @@ where
     F: Fn(Request<OutgoingBody>) -> A + Send + Sync + 'static,
     A: Future<Output = Response<IncomingBody>> + Send + 'static,
 {
-    let store = FilesystemStore::open(folder, "", 1, 1 << 30, Clock::Wall).unwrap();
+    let limits = Limits { max_bytes: 1 << 30, max_memory_bytes: 8 << 20 };
+    let store = FilesystemStore::open(folder, "", 1, limits, Clock::Wall).unwrap();
     let (journal, recovered) = filesystem::open(&folder.join("default"), EPOCH, random_identity).unwrap();
     inside_with(Arc::new(store), Invalidations::start(Arc::new(journal), recovered), change, origin)
 }
@@ -83,6 +84,7 @@ where
     A: Future<Output = Response<IncomingBody>> + Send + 'static,
 {
     let mut config = Config::default();
+    config.cache.temporary_folder = Some(std::env::temp_dir());
     change(&mut config);
     let invalidations = Arc::new(invalidations);
     let metrics = Arc::new(Metrics::default());
@@ -90,7 +92,7 @@ where
     let parties = Parties {
         rules: Arc::new(Rules::new(&config.cache).unwrap()),
         invalidations: Arc::clone(&invalidations),
-        memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_body)),
+        memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size)),
         store: Arc::clone(&store),
         origin: Arc::new(Scripted(origin)),
         metrics: Arc::clone(&metrics),
