@@ -11,6 +11,7 @@ mod durability;
 mod invalidation;
 mod protocol;
 mod races;
+mod s3;
 mod safety;
 mod simulation;
 mod smuggling;

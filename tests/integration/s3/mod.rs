@@ -1,0 +1,3 @@
+//! Pages in S3: on the servers that `tests/s3/up` starts, and on stand-ins for those that lie.
+
+mod policy;
