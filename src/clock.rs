@@ -31,6 +31,24 @@ impl UnixMillis {
     }
 }
 
+/// A moment in milliseconds since some start, on a clock that never goes back and goes on while the machine sleeps. Only differences mean anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticks(pub u64);
+
+impl Ticks {
+    /// The moment `duration` later, in whole milliseconds.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Ticks {
+        Ticks(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` it is; nothing if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Ticks) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
 /// Where the time comes from.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Clock {
@@ -62,7 +80,26 @@ impl Clock {
             }
         }
     }
+
+    /// A moment for measuring leases: were the machine's sleep not counted, a node that wakes up would trust what it knew hours ago.
+    #[must_use]
+    pub fn ticks(&self) -> Ticks {
+        match self {
+            Clock::Wall => {
+                let now = rustix::time::clock_gettime(SLEEPLESS);
+                let millis = now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000);
+                Ticks(u64::try_from(millis).unwrap_or_default())
+            }
+            Clock::Tokio { started, .. } => Ticks(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
 }
+
+/// CLOCK_BOOTTIME where there is one; elsewhere, the monotonic clock may stand still while the machine sleeps.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SLEEPLESS: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const SLEEPLESS: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
+use super::journal::Others;
 use super::selector::Record;
 use super::{NotDurable, Shared};
 use crate::page::Sequence;
@@ -15,6 +17,9 @@ use crate::page::Sequence;
 const BATCH_MAX: usize = 1_000;
 /// Bytes that the journal grows by until it is folded into a snapshot (again, if that failed: it takes a moment in which no record is written).
 pub(super) const FOLD_BYTES: u64 = 32 << 20;
+
+/// How long taking leave of the other nodes may take: the process wants to end.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long overdue records wait for company before they are tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -29,7 +34,7 @@ pub(super) struct Waiting {
 }
 
 /// Writes what waits, as one batch (group commit), applies it, and only then answers.
-pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>) {
+pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>, waits: TaskTracker) {
     let mut waiting = Vec::new();
     let mut fold_beyond = FOLD_BYTES;
     loop {
@@ -38,10 +43,10 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
         let is_last = count == Ok(0);
         let batch = Batch::gather(&shared, waiting.drain(..));
         if !batch.records.is_empty() {
-            write(&shared, batch).await;
+            write(&shared, batch, &waits).await;
         }
         if is_last {
-            return;
+            return leave(&shared).await;
         }
         if shared.journal.tail_bytes() > fold_beyond {
             shared.fold().await;
@@ -50,22 +55,47 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
     }
 }
 
-async fn write(shared: &Shared, batch: Batch) {
-    let result = match shared.journal.append(&batch.records).await {
-        Ok(last) => Ok(last.0 - batch.records.len() as u64),
+async fn write(shared: &Arc<Shared>, batch: Batch, waits: &TaskTracker) {
+    let turn = shared.turn.lock().await;
+    let appended = match shared.journal.append(&batch.records).await {
+        Ok(appended) => appended,
         Err(error) => {
             tracing::error!(%error, records = batch.records.len(), "invalidations could not be made durable");
-            Err(NotDurable::Journal(error.to_string().into()))
+            batch.has_happened.iter().for_each(|position| shared.distrust(&batch.records[*position]));
+            return batch.answer(&Err(NotDurable::Journal(error.to_string().into())));
         }
     };
-    match result {
-        Ok(before) => {
-            let numbered = batch.records.iter().zip(before + 1..).map(|(record, n)| (Sequence(n), Arc::clone(record)));
-            shared.apply(&numbered.collect::<Vec<_>>());
-        }
-        Err(_) => batch.has_happened.iter().for_each(|position| shared.distrust(&batch.records[*position])),
+    shared.take(appended.news);
+    shared.lease.extend(appended.began);
+    drop(turn);
+    let before = Ok(appended.last.0 - batch.records.len() as u64);
+    if appended.others.wait.is_zero() {
+        return batch.answer(&before);
     }
-    batch.answer(&result);
+    // The next batch need not wait for this one's others.
+    let shared = Arc::clone(shared);
+    waits.spawn(async move {
+        tokio::time::sleep(appended.others.wait).await;
+        batch.answer(&before);
+        pass_over(&shared, &appended.others).await;
+    });
+}
+
+/// None of them can serve what they knew: the next invalidation need not wait for them again.
+async fn pass_over(shared: &Shared, others: &Others) {
+    if let Err(error) = shared.journal.pass_over(&others.nodes).await {
+        tracing::debug!(%error, "other nodes will be waited for again");
+    }
+}
+
+async fn leave(shared: &Shared) {
+    match timeout(LEAVE_PATIENCE, shared.journal.leave()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the next invalidation waits for this node although it is gone"),
+        Err(_) => {
+            tracing::warn!("the next invalidation waits for this node although it is gone: the journal does not answer")
+        }
+    }
 }
 
 /// What goes into the journal in one write: records whose id is new, and who waits for which of them.

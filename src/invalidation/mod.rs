@@ -35,6 +35,7 @@ pub mod body;
 mod commit;
 pub mod index;
 pub mod journal;
+mod lease;
 mod past;
 pub mod selector;
 #[cfg(test)]
@@ -48,11 +49,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::commit::{Waiting, commit};
 use self::index::{Index, Newest, Subject};
-use self::journal::{Journal, JournalError, Recovered};
+use self::journal::{Journal, JournalError, Recovered, Seen};
+use self::lease::Lease;
 use self::past::Past;
 use self::selector::Record;
 use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
@@ -64,6 +67,9 @@ const WAITING_MAX: usize = 10_000;
 const LARGE_NAMES: usize = 100_000;
 /// How long a change waits for the journal: somebody waits for the answer that brought it.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a look at the journal may take, where the lease is shorter: whoever waits for it asks the origin then.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Changes that may wait to be made durable; beyond that, one record stands for everything.
 const OVERDUE_MAX: usize = 1_000;
@@ -96,12 +102,19 @@ pub enum NotDurable {
     Stopped,
 }
 
+/// The journal cannot be looked at: what this node knows may be too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal is out of reach")]
+pub struct OutOfReach;
+
 /// The journal applied: what every look-up asks and every invalidation goes through.
 #[derive(Debug)]
 pub struct Invalidations {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Waiting>,
     writer: TaskTracker,
+    /// Ends the task that looks.
+    _looks: DropGuard,
 }
 
 #[derive(Debug)]
@@ -116,6 +129,9 @@ struct Shared {
     past: Mutex<Past>,
     /// Records of changes that have happened and are not durable yet.
     overdue: Mutex<Vec<Arc<Record>>>,
+    lease: Lease,
+    /// Held from a call of the journal until what it told is applied: news are applied in the order in which they were told.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Invalidations {
@@ -126,9 +142,13 @@ impl Invalidations {
         let shared = Arc::new(shared);
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let writer = TaskTracker::new();
-        writer.spawn(commit(Arc::clone(&shared), waiting));
+        writer.spawn(commit(Arc::clone(&shared), waiting, writer.clone()));
         writer.close();
-        Invalidations { shared, queue, writer }
+        let ended = CancellationToken::new();
+        if let Some(lease) = shared.lease.length() {
+            tokio::spawn(ended.clone().run_until_cancelled_owned(keep_current(Arc::clone(&shared), lease)));
+        }
+        Invalidations { shared, queue, writer, _looks: ended.drop_guard() }
     }
 
     /// Makes the record durable, applies it, and returns its sequence; a record whose id is known takes no new one.
@@ -209,6 +229,44 @@ impl Invalidations {
         Sequence(self.shared.applied.load(Ordering::Acquire))
     }
 
+    /// Does this node know all invalidations that were answered before now? If not, nothing may be served from the cache before
+    /// [`Invalidations::make_current`].
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.shared.lease.is_current()
+    }
+
+    /// Looks at the journal, once for all who wait.
+    ///
+    /// # Errors
+    /// It is out of reach, or does not answer in time.
+    pub async fn make_current(&self) -> Result<(), OutOfReach> {
+        let Some(lease) = self.shared.lease.length() else { return Ok(()) };
+        let look = async {
+            let _looking = self.shared.lease.looking.lock().await;
+            if self.is_current() {
+                return Ok(());
+            }
+            if self.shared.lease.has_just_failed() {
+                return Err(OutOfReach);
+            }
+            self.shared.look(lease).await
+        };
+        timeout(lease.max(LOOK_PATIENCE), look).await.unwrap_or(Err(OutOfReach))
+    }
+
+    /// For how long the journal has been out of reach, and why.
+    #[must_use]
+    pub fn outage(&self) -> Option<(Duration, String)> {
+        self.shared.lease.outage()
+    }
+
+    /// Nodes that may serve from what they know, this one included.
+    #[must_use]
+    pub fn nodes(&self) -> u32 {
+        self.shared.journal.nodes()
+    }
+
     /// The journal's identity.
     #[must_use]
     pub fn journal_id(&self) -> &JournalId {
@@ -234,6 +292,33 @@ impl Invalidations {
     }
 }
 
+/// Looks ahead of the lease's end while somebody asks; an idle node need not look.
+async fn keep_current(shared: Arc<Shared>, lease: Duration) {
+    loop {
+        tokio::time::sleep(lease / 3).await;
+        if shared.lease.take_wanted() {
+            // A failure is noted, and the next round tries again.
+            let _ = shared.look(lease).await;
+        }
+    }
+}
+
+/// The index that was folded into these bytes.
+fn unfold(sequence: Sequence, bytes: &[u8], past: &mut Past) -> Index {
+    match Index::from_bytes(bytes).and_then(|(index, rest)| Some((index, Past::ids_from_bytes(rest)?))) {
+        Some((index, ids)) => {
+            ids.into_iter().for_each(|(at, id, sequence)| past.remember_id(at, id, sequence));
+            index
+        }
+        None => {
+            tracing::error!(%sequence, "the journal's snapshot cannot be read: every page up to it is invalid");
+            let mut index = Index::default();
+            index.apply(sequence, &Record { all: true, ..Record::default() });
+            index
+        }
+    }
+}
+
 impl Shared {
     fn recover(journal: Arc<dyn Journal>, recovered: Recovered) -> Self {
         let mut past = Past::default();
@@ -241,22 +326,14 @@ impl Shared {
         let mut applied = Sequence(0);
         if let Some((sequence, bytes)) = recovered.snapshot {
             applied = sequence;
-            match Index::from_bytes(&bytes).and_then(|(index, rest)| Some((index, Past::ids_from_bytes(rest)?))) {
-                Some((folded, ids)) => {
-                    index = folded;
-                    ids.into_iter().for_each(|(at, id, sequence)| past.remember_id(at, id, sequence));
-                }
-                None => {
-                    tracing::error!(%sequence, "the journal's snapshot cannot be read: every page up to it is invalid");
-                    index.apply(sequence, &Record { all: true, ..Record::default() });
-                }
-            }
+            index = unfold(sequence, &bytes, &mut past);
         }
         for (sequence, record) in recovered.records {
             index.apply(sequence, &record);
             past.remember(sequence, &record);
             applied = applied.max(sequence);
         }
+        let lease = Lease::new(journal.terms());
         Shared {
             journal_id: journal.id(),
             journal,
@@ -265,6 +342,43 @@ impl Shared {
             generation: AtomicU64::new(1),
             past: Mutex::new(past),
             overdue: Mutex::default(),
+            lease,
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Looks at the journal and applies what others have appended; only then is the lease longer.
+    async fn look(&self, lease: Duration) -> Result<(), OutOfReach> {
+        let look = async {
+            let _turn = self.turn.lock().await;
+            let Seen { news, began } = self.journal.look().await?;
+            self.take(news);
+            self.lease.extend(began);
+            Ok::<_, JournalError>(())
+        };
+        let failure = match timeout(lease.max(LOOK_PATIENCE), look).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it does not answer in time".to_owned(),
+        };
+        self.lease.note_failure(&failure);
+        Err(OutOfReach)
+    }
+
+    /// Applies what the journal told.
+    fn take(&self, news: Recovered) {
+        if let Some((sequence, bytes)) = news.snapshot {
+            let folded = unfold(sequence, &bytes, &mut self.past.lock());
+            let mut index = self.index.write();
+            *index = folded;
+            let overdue = self.overdue.lock();
+            overdue.iter().for_each(|record| index.apply(Sequence(sequence.0 + 1), record));
+            drop((overdue, index));
+            self.applied.store(sequence.0, Ordering::Release);
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        if !news.records.is_empty() {
+            self.apply(&Vec::from(news.records));
         }
     }
 
@@ -296,21 +410,23 @@ impl Shared {
     /// Kills what the record names on this node although it is not durable, and has it tried again: pages of it are valid again only when their fetch
     /// began after the next durable record.
     fn distrust(&self, record: &Arc<Record>) {
-        let mut index = self.index.write();
-        // Read under the lock: every fetch that began before now carries at most this number.
-        let applied = self.applied.load(Ordering::Acquire);
-        index.apply(Sequence(applied + 1), record);
-        drop(index);
-        self.generation.fetch_add(1, Ordering::Release);
         let mut overdue = self.overdue.lock();
         if overdue.len() < OVERDUE_MAX {
             overdue.push(Arc::clone(record));
         } else {
             *overdue = vec![Arc::new(Record { at: record.at, all: true, ..Record::default() })];
         }
+        drop(overdue);
+        // Second: an index that takes this one's place meanwhile has been told of what is overdue.
+        let mut index = self.index.write();
+        // Read under the lock: every fetch that began before now carries at most this number.
+        let applied = self.applied.load(Ordering::Acquire);
+        index.apply(Sequence(applied + 1), record);
+        drop(index);
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// To be called by the writer of the journal only: what it folds must not change.
+    /// To be called by the writer of the journal only: nobody else folds.
     async fn fold(self: &Arc<Self>) {
         let sequence = Sequence(self.applied.load(Ordering::Acquire));
         let folded = match self.to_bytes().await {

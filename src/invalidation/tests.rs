@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
+use super::journal::Appended;
 use super::journal::memory::MemoryJournal;
 use super::selector::Target;
 use super::*;
@@ -86,7 +87,7 @@ impl Journal for Failing {
         self.0.id()
     }
 
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
         if self.1.load(Ordering::Relaxed) > 0 {
             self.1.fetch_sub(1, Ordering::Relaxed);
             return Err(JournalError::new("append", "told to fail"));
@@ -144,7 +145,7 @@ impl Journal for Unfoldable {
         self.inner.id()
     }
 
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
         let bytes = commit::FOLD_BYTES / RECORDS_UNTIL_FOLD * records.len() as u64;
         self.tail_bytes.fetch_add(bytes, Ordering::SeqCst);
         self.inner.append(records).await

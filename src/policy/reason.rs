@@ -15,6 +15,8 @@ pub enum Reason {
     Query,
     /// The path cannot be normalised: it is passed on as it came.
     MalformedPath,
+    /// The journal cannot be looked at: nobody knows which pages are still valid.
+    JournalOutage,
     /// A GET or HEAD with a body: what it selects is not in its URL.
     RequestBody,
     /// The request asks for another protocol.
@@ -61,13 +63,14 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers: for counters.
-    pub const ALL: [Reason; 27] = [
+    pub const ALL: [Reason; 28] = [
         Reason::Method,
         Reason::Ignored,
         Reason::Authorization,
         Reason::BypassCookie,
         Reason::Query,
         Reason::MalformedPath,
+        Reason::JournalOutage,
         Reason::RequestBody,
         Reason::Upgrade,
         Reason::Reload,
@@ -101,6 +104,7 @@ impl Reason {
             Reason::BypassCookie => "bypass-cookie",
             Reason::Query => "query",
             Reason::MalformedPath => "malformed-path",
+            Reason::JournalOutage => "journal-outage",
             Reason::RequestBody => "request-body",
             Reason::Upgrade => "upgrade",
             Reason::Reload => "reload",

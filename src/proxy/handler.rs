@@ -33,7 +33,7 @@ use super::origin::{IncomingBody, Origin};
 use super::outcome::{self, Outcome};
 use super::visit::{Front, Refusal, Visit, Visitor};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, OnStoreOutage};
 use crate::invalidation::index::Subject;
 use crate::invalidation::{Invalidations, Verdict};
 use crate::metrics::Metrics;
@@ -85,6 +85,7 @@ pub(super) struct Settings {
     /// How long a request waits for a flight.
     pub patience: Duration,
     pub client_idle_timeout: Duration,
+    pub serves_in_outage: bool,
     pub preserve_host: bool,
     pub origin_authority: String,
     pub access_log: bool,
@@ -142,6 +143,7 @@ impl Handler {
                 uncacheable_for: config.cache.uncacheable_for,
                 patience: config.origin.connect_timeout * 2 + config.origin.first_byte_timeout,
                 client_idle_timeout: config.limits.idle_timeout,
+                serves_in_outage: config.cluster.on_store_outage == OnStoreOutage::Serve,
                 preserve_host: config.origin.preserve_host,
                 origin_authority: config.origin.url.authority().map(ToString::to_string).unwrap_or_default(),
                 access_log: config.log.access,
@@ -161,7 +163,11 @@ impl Handler {
         let (outcome, mut response) = match self.front.read(&parts, visitor) {
             Err(refusal) => (Outcome::Rejected, notice::refusal(refusal)),
             Ok(visit) => match self.rules.lookup(&visit.request()) {
-                Lookup::Use(target) => self.serve(&visit, target).await,
+                Lookup::Use(target) if self.invalidations.is_current() => self.serve(&visit, target).await,
+                Lookup::Use(target) => match self.may_serve().await {
+                    true => self.serve(&visit, target).await,
+                    false => self.pass(&visit, body, Reason::JournalOutage, upgrade).await,
+                },
                 Lookup::Bypass(_) if self.is_purge(&visit) => self.purge(&visit, visitor).await,
                 Lookup::Bypass(reason) => self.pass(&visit, body, reason, upgrade).await,
             },
@@ -175,6 +181,11 @@ impl Handler {
             log_access(&parts, visitor, outcome, &response, started);
         }
         response
+    }
+
+    /// Looks at the journal first: invalidations may have been answered elsewhere that this node has not heard of.
+    async fn may_serve(&self) -> bool {
+        self.invalidations.make_current().await.is_ok() || self.settings.serves_in_outage
     }
 
     /// How many tunnels are open.

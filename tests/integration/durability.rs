@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use everpage::invalidation::Invalidations;
-use everpage::invalidation::journal::{Journal, JournalError, Recovered};
+use everpage::invalidation::journal::{Appended, Journal, JournalError, Recovered};
 use everpage::invalidation::selector::Record;
 use everpage::page::{JournalId, Sequence};
 use everpage::proxy::visit::Visitor;
@@ -246,7 +246,7 @@ impl Journal for Hanging {
         JournalId("hanging".into())
     }
 
-    async fn append(&self, _: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+    async fn append(&self, _: &[Arc<Record>]) -> Result<Appended, JournalError> {
         std::future::pending().await
     }
 

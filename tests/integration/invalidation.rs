@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use everpage::config::StoreKind;
 use everpage::invalidation::Invalidations;
 use everpage::invalidation::journal::memory::MemoryJournal;
-use everpage::invalidation::journal::{Journal, JournalError, Recovered, random_identity};
+use everpage::invalidation::journal::{Appended, Journal, JournalError, Recovered, random_identity};
 use everpage::invalidation::selector::Record;
 use everpage::page::{JournalId, Sequence};
 use http::Method;
@@ -416,7 +416,7 @@ impl Journal for Slow {
         self.journal.id()
     }
 
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
         let number = {
             let mut writes = self.writes.lock();
             writes.push(records.len());

@@ -9,6 +9,7 @@ mod cli;
 mod collapsing;
 mod durability;
 mod invalidation;
+mod leases;
 mod protocol;
 mod races;
 mod s3;

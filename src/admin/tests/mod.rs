@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::invalidation::journal::memory::MemoryJournal;
-use crate::invalidation::journal::{Journal, JournalError, Recovered};
+use crate::invalidation::journal::{Appended, Journal, JournalError, Recovered};
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, ObjectName, Page, PageHead, PathId, Sequence, Variants};
 use crate::policy::rules::{Lookup, Request as RuleRequest};
@@ -112,7 +112,7 @@ impl Journal for Diary {
         self.inner.id()
     }
 
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }

@@ -41,7 +41,7 @@ use tokio::sync::Mutex;
 use self::birthmark::Birthmark;
 use self::recovery::{Found, Intact};
 use self::writer::Writer;
-use super::{Journal, JournalError, Recovered};
+use super::{Appended, Journal, JournalError, Recovered};
 use crate::clock::UnixMillis;
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
@@ -204,10 +204,11 @@ impl Journal for FilesystemJournal {
         self.id.clone()
     }
 
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
-        let records = records.to_vec();
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
+        let batch = records.to_vec();
         let action = format!("append {} records in {}", records.len(), self.folder.display());
-        self.write(action, move |writer| writer.append(&records)).await
+        let last = self.write(action, move |writer| writer.append(&batch)).await?;
+        Ok(Appended::alone(last, records))
     }
 
     async fn fold(&self, sequence: Sequence, snapshot: Vec<u8>) -> Result<(), JournalError> {

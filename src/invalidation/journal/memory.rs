@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
-use super::{Journal, JournalError};
+use super::{Appended, Journal, JournalError};
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
 
@@ -32,9 +32,10 @@ impl Journal for MemoryJournal {
         self.id.clone()
     }
 
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
         let count = records.len() as u64;
-        Ok(Sequence(self.last.fetch_add(count, Ordering::SeqCst) + count))
+        let last = Sequence(self.last.fetch_add(count, Ordering::SeqCst) + count);
+        Ok(Appended::alone(last, records))
     }
 
     async fn fold(&self, sequence: Sequence, _snapshot: Vec<u8>) -> Result<(), JournalError> {

@@ -5,17 +5,20 @@
 pub mod contract;
 pub mod filesystem;
 pub mod memory;
+pub mod s3;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::selector::Record;
+use crate::clock::{Clock, Ticks};
 use crate::page::{JournalId, Sequence};
 
-/// What a journal held when it was opened.
+/// What a journal holds beyond what the caller knows: all of it when it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// The folded beginning: [`Journal::fold`]'s bytes and the sequence they stand for.
@@ -31,6 +34,59 @@ impl Recovered {
         let folded = self.snapshot.as_ref().map(|(sequence, _)| *sequence).unwrap_or_default();
         self.records.back().map_or(folded, |(sequence, _)| *sequence)
     }
+}
+
+/// Records that became durable.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The sequence of the last of them; they took consecutive numbers.
+    pub last: Sequence,
+    /// What is new to the caller, in order: the records of others, and its own.
+    pub news: Recovered,
+    /// When the look at the journal began that this append is as good as; for journals with [`Terms`].
+    pub began: Ticks,
+    /// Others that may not have heard of them.
+    pub others: Others,
+}
+
+impl Appended {
+    /// By the only writer.
+    #[must_use]
+    pub fn alone(last: Sequence, records: &[Arc<Record>]) -> Self {
+        let first = last.0 + 1 - records.len() as u64;
+        let numbered = (first..).map(Sequence).zip(records.iter().cloned());
+        let news = Recovered { snapshot: None, records: numbered.collect() };
+        Appended { last, news, began: Ticks::default(), others: Others::default() }
+    }
+}
+
+/// Who else may serve from what it knew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// How long it takes until none of them serves without having looked; zero: there is nobody to wait for.
+    pub wait: Duration,
+    /// Their ids.
+    pub nodes: Vec<Arc<str>>,
+}
+
+/// What a look at a shared journal showed.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What others have appended, in order.
+    pub news: Recovered,
+    /// When the look began: before the request was sent.
+    pub began: Ticks,
+}
+
+/// On what terms a node may rely on what it knows of a journal that others write to also.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// For so long after the beginning of its last look.
+    pub lease: Duration,
+    /// The clock that measures it.
+    pub clock: Clock,
+    /// When the look began that opened the journal.
+    pub began: Ticks,
 }
 
 /// Why a record is not durable. The caller must claim nothing; the record may or may not turn up after a restart.
@@ -57,8 +113,8 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     /// Which journal it is.
     fn id(&self) -> JournalId;
 
-    /// Makes the records durable in one go; returns the sequence of the last. They take consecutive numbers. No records: the
-    /// number of the newest, and nothing is written.
+    /// Makes the records durable in one go. They take consecutive numbers. No records: the number of the newest, and nothing is
+    /// written.
     ///
     /// While the process lives it is all or none. A crash before the answer may leave the first of them, which nobody was promised.
     ///
@@ -66,7 +122,7 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// Nothing is claimed, none of the numbers is taken; the next call tries again from a clean state.
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError>;
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError>;
 
     /// Replaces everything up to `sequence` by a snapshot, so that the next opening is quick. A `sequence` that is folded already
     /// changes nothing.
@@ -77,6 +133,41 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
 
     /// Bytes of records that an opening would read beside the snapshot: when to fold again.
     fn tail_bytes(&self) -> u64;
+
+    /// On what terms it may be relied on; `None`: nobody else writes to it.
+    fn terms(&self) -> Option<Terms> {
+        None
+    }
+
+    /// What have others appended? Tells it once: what this and [`Journal::append`] return must be applied in the order of the calls. May be
+    /// dropped.
+    ///
+    /// # Errors
+    /// It could not be looked at, or this node may not rely on it.
+    async fn look(&self) -> Result<Seen, JournalError> {
+        Ok(Seen { news: Recovered::default(), began: Ticks::default() })
+    }
+
+    /// These nodes were waited for and have not been heard of: soon nobody has to wait for them, until they come back by themselves.
+    ///
+    /// # Errors
+    /// They will be waited for again.
+    async fn pass_over(&self, _nodes: &[Arc<str>]) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    /// This node serves nothing any more: nobody has to wait for it.
+    ///
+    /// # Errors
+    /// They will.
+    async fn leave(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    /// Nodes that may serve from what they know, this one included, as far as is known.
+    fn nodes(&self) -> u32 {
+        1
+    }
 }
 
 /// The identity of a new journal: different from any other's, ever.

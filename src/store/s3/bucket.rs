@@ -3,11 +3,33 @@
 //! The only door to the bucket: every key is joined to `location` here, so nothing outside it can be read, listed or deleted.
 //! Knows nothing of pages and journals.
 
+mod list;
+mod location;
+mod opening;
+mod read;
+mod remove;
+mod said;
+mod upload;
+mod write;
+
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use aws_sdk_s3::Client;
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
+use self::location::Location;
+use self::said::Said;
+use self::write::EtagForm;
+use super::breaker::Health;
+use super::call::Calls;
+use super::client;
+use super::failure::Failure;
+use super::failure::advice::{Attempt, Place};
+use super::requests::RequestCount;
+use crate::clock::{Clock, UnixMillis};
 use crate::config;
 use crate::page::large::{LargeBody, Pieces};
 
@@ -86,7 +108,7 @@ pub struct ListedKey {
     /// Bytes of the object.
     pub bytes: u64,
     /// When it was written, by the server's clock.
-    pub modified: crate::clock::UnixMillis,
+    pub modified: UnixMillis,
 }
 
 /// A part of a listing, in the order of the keys.
@@ -139,8 +161,40 @@ pub enum S3ErrorKind {
 #[derive(Clone, Debug)]
 pub struct Bucket(Arc<Inner>);
 
-#[derive(Debug)]
-struct Inner {}
+struct Inner {
+    client: Client,
+    place: Place,
+    location: Location,
+    said: Said,
+    calls: Calls,
+    etag_form: EtagForm,
+    part_size: u64,
+    /// MiB that parts of uploads may take in memory, all uploads together.
+    part_memory: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket").field("place", &self.place).field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn explain(&self, failure: Failure, attempt: Attempt<'_>) -> S3Error {
+        failure.advise(&self.place, attempt, Clock::Wall.now().to_system_time())
+    }
+
+    /// The key in the bucket.
+    fn key(&self, key: &str) -> Result<String, S3Error> {
+        self.location.key(key).map_err(refused)
+    }
+}
+
+/// Something that S3 was not even asked for; in words.
+fn refused(mut why: String) -> S3Error {
+    why.insert_str(0, "S3 store: ");
+    S3Error { advice: why, kind: S3ErrorKind::Other }
+}
 
 impl Bucket {
     /// Connects, and tries at once what must work: credentials, region, bucket, permissions.
@@ -148,7 +202,20 @@ impl Bucket {
     /// # Errors
     /// Which of them does not, and what to do.
     pub async fn open(settings: &config::S3Store) -> Result<Self, S3Error> {
-        unreachable!("{settings:?}")
+        let location = Location::new(&settings.location).map_err(refused)?;
+        let (client, place) = Box::pin(client::connect(settings)).await?;
+        let bucket = Bucket(Arc::new(Inner {
+            client,
+            place,
+            location,
+            said: Said::new(settings),
+            calls: Calls::new(settings),
+            etag_form: EtagForm::default(),
+            part_size: settings.part_size.max(upload::PART_MIN_BYTES),
+            part_memory: Arc::new(Semaphore::new(upload::PART_MEMORY_MIB)),
+        }));
+        opening::prove(&bucket.0, settings).await?;
+        Ok(bucket)
     }
 
     /// The whole object of at most `most` bytes; `None`: nothing lies there.
@@ -156,10 +223,12 @@ impl Bucket {
     /// # Errors
     /// It could not be read, or is larger.
     pub async fn get(&self, key: &str, most: u64) -> Result<Option<Fetched>, S3Error> {
-        unreachable!("{key} {most}")
+        read::get(&self.0, key, most).await
     }
 
     /// Bytes of an object, from those `range` asks for as many as there are; `None`: nothing lies there. With a version: only of that.
+    ///
+    /// Whoever reads the pieces sets the pace: they take no place among `store.s3.max_requests`.
     ///
     /// # Errors
     /// It could not be read, or is another version by now.
@@ -169,7 +238,7 @@ impl Bucket {
         range: Range<u64>,
         only: Option<&Version>,
     ) -> Result<Option<Opened>, S3Error> {
-        unreachable!("{key} {range:?} {only:?}")
+        read::open_range(&self.0, key, range, only).await
     }
 
     /// The object, unless it is still this version.
@@ -177,7 +246,7 @@ impl Bucket {
     /// # Errors
     /// It could not be read.
     pub async fn look(&self, key: &str, known: &Version, most: u64) -> Result<Look, S3Error> {
-        unreachable!("{key} {known:?} {most}")
+        read::look(&self.0, key, known, most).await
     }
 
     /// Writes an object: the pieces, one after the other. The last writer wins.
@@ -185,7 +254,7 @@ impl Bucket {
     /// # Errors
     /// It was perhaps not written.
     pub async fn put(&self, key: &str, pieces: Vec<Bytes>, attributes: &Attributes) -> Result<Version, S3Error> {
-        unreachable!("{key} {pieces:?} {attributes:?}")
+        write::put(&self.0, key, pieces, attributes).await
     }
 
     /// Writes an object if the condition holds. Tried once.
@@ -193,7 +262,7 @@ impl Bucket {
     /// # Errors
     /// Nobody knows whether it was written.
     pub async fn swap(&self, key: &str, bytes: Bytes, condition: &Condition) -> Result<Swap, S3Error> {
-        unreachable!("{key} {bytes:?} {condition:?}")
+        write::swap(&self.0, key, bytes, condition).await
     }
 
     /// Writes `head` and after it the body, in parts where it is larger than one; parts of an upload that fails are removed.
@@ -207,7 +276,7 @@ impl Bucket {
         body: Arc<dyn LargeBody>,
         attributes: &Attributes,
     ) -> Result<(), S3Error> {
-        unreachable!("{key} {head:?} {body:?} {attributes:?}")
+        upload::upload(&self.0, key, head, body, attributes).await
     }
 
     /// Removes the object, if there is one.
@@ -215,7 +284,7 @@ impl Bucket {
     /// # Errors
     /// It may still be there.
     pub async fn delete(&self, key: &str) -> Result<(), S3Error> {
-        unreachable!("{key}")
+        remove::delete(&self.0, key).await
     }
 
     /// Removes objects, at most 1,000 in a request. Returns the keys that were not removed.
@@ -223,7 +292,7 @@ impl Bucket {
     /// # Errors
     /// Some may still be there.
     pub async fn delete_many(&self, keys: &[String]) -> Result<Vec<String>, S3Error> {
-        unreachable!("{keys:?}")
+        remove::delete_many(&self.0, keys).await
     }
 
     /// At most `limit` (and 1,000) keys that start with `prefix`, those after `after`, in byte order.
@@ -231,15 +300,15 @@ impl Bucket {
     /// # Errors
     /// They could not be listed.
     pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<KeyListing, S3Error> {
-        unreachable!("{prefix} {after:?} {limit}")
+        list::list(&self.0, prefix, after, limit).await
     }
 
     /// Ends multipart uploads below the location that began before `before` and were never completed; returns how many.
     ///
     /// # Errors
     /// Some may be left.
-    pub async fn abort_uploads(&self, before: crate::clock::UnixMillis) -> Result<u64, S3Error> {
-        unreachable!("{before:?}")
+    pub async fn abort_uploads(&self, before: UnixMillis) -> Result<u64, S3Error> {
+        remove::abort_uploads(&self.0, before).await
     }
 
     /// Does S3 answer, with the rights needed? At most one small request.
@@ -247,6 +316,24 @@ impl Bucket {
     /// # Errors
     /// It does not, and why.
     pub async fn check(&self) -> Result<(), S3Error> {
-        unreachable!()
+        self.list("", None, 1).await.map(drop)
+    }
+
+    /// Is S3 asked at all, or is the circuit breaker open: since when, and why?
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.calls.health()
+    }
+
+    /// Is the circuit breaker open?
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.health(), Health::Open { .. })
+    }
+
+    /// How many requests were made since it was opened, and how they ended; each try counts.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RequestCount> {
+        self.0.calls.requests()
     }
 }

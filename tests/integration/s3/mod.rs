@@ -1,3 +1,4 @@
 //! Pages in S3: on the servers that `tests/s3/up` starts, and on stand-ins for those that lie.
 
 mod policy;
+mod tools;

@@ -7,7 +7,9 @@ use everpage::policy::reason::Reason;
 use everpage::proxy::origin::OriginError;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Gate, HOST, Inside, Pieces, Reply, inside, origin, pieces, proxy, raw_origin, raw_until_closed};
+use crate::support::{
+    Gate, HOST, Inside, LEASE, Pieces, Reply, inside, origin, pieces, proxy, raw_origin, raw_until_closed,
+};
 
 /// Where a reason is met.
 enum Met {
@@ -33,6 +35,7 @@ fn met(reason: Reason) -> Met {
         Reason::BypassCookie => asked("GET / HTTP/1.1\r\nCookie: a=b; sessionid=1\r\n"),
         Reason::Query => set(asked("GET /?a=b HTTP/1.1\r\n"), |config| config.cache.query = QueryPolicy::Bypass),
         Reason::MalformedPath => asked("GET /%zz HTTP/1.1\r\n"),
+        Reason::JournalOutage => Met::Test("a_journal_out_of_reach_is_named"),
         Reason::RequestBody => asked("GET / HTTP/1.1\r\nContent-Length: 0000\r\n"),
         Reason::Upgrade => asked("GET / HTTP/1.1\r\nUpgrade: h2c\r\n"),
         Reason::Reload => {
@@ -169,6 +172,17 @@ async fn what_was_invalidated_while_it_was_rendered_is_counted_and_not_kept() {
     assert_eq!((answer.text(), inside.refused("invalidated")), ("old", 1));
     assert_eq!(inside.get("/").await.outcome(), "miss");
     assert_eq!(inside.get("/").await.outcome(), "hit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_out_of_reach_is_named() {
+    let (ledger, inside) = crate::leases::one_node(|_| {});
+    assert_eq!(inside.get("/").await.outcome(), "miss");
+    ledger.is_gone.store(true, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(2 * LEASE).await;
+    let answer = inside.get("/").await;
+    assert_eq!((answer.outcome(), answer.detail()), ("bypass", Some("journal-outage")));
+    assert_eq!(inside.metrics.bypassed("journal-outage").get(), 1);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use everpage::invalidation::journal::{Journal, JournalError, Recovered};
+use everpage::invalidation::journal::{Appended, Journal, JournalError, Recovered};
 use everpage::invalidation::selector::Record;
 use everpage::page::{JournalId, Sequence};
 use parking_lot::Mutex;
@@ -77,7 +77,7 @@ impl Journal for SimulatedJournal {
         JournalId("simulated".into())
     }
 
-    async fn append(&self, records: &[Arc<Record>]) -> Result<Sequence, JournalError> {
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
         let before = self.kept.lock().recovered.last();
         if self.world.breach == Breach::JournalAnswersEarly {
             for record in records {
@@ -85,7 +85,7 @@ impl Journal for SimulatedJournal {
             }
             let mut kept = self.kept.lock();
             kept.unsynced = Some((self.world.milliseconds() + UNSYNCED, before));
-            return Ok(kept.recovered.last());
+            return Ok(Appended::alone(kept.recovered.last(), records));
         }
         self.world.pause().await;
         // A crash in between leaves the first of them.
@@ -108,7 +108,7 @@ impl Journal for SimulatedJournal {
         let wants_fold = self.world.chance(self.world.weather.journal_folds);
         let mut kept = self.kept.lock();
         kept.wants_fold = wants_fold;
-        Ok(kept.recovered.last())
+        Ok(Appended::alone(kept.recovered.last(), records))
     }
 
     async fn fold(&self, sequence: Sequence, snapshot: Vec<u8>) -> Result<(), JournalError> {

@@ -6,16 +6,25 @@
 
 mod client;
 mod inside;
+mod ledger;
+mod liar;
+mod link;
 mod logs;
 mod origin;
 mod proxy;
+mod s3;
 mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
 pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_with, journal, pieces};
+pub use ledger::{LEASE, Ledger};
+pub(crate) use liar::{Liar, Lie};
+pub use link::{Fault, Link, Refusal};
 pub use logs::{gather_warnings, warnings_with};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
 pub use proxy::{Proxy, proxy, stored_files};
+pub use s3::{Server, TestBucket, client as s3_client};
+pub(crate) use s3::{on_each_server, on_server};
 pub use wire::{Door, Wire, canned};
 
 /// A name for the host that visitors ask for.

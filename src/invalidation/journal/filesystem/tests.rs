@@ -77,7 +77,7 @@ impl Place for Folder {
 }
 
 async fn append(journal: &FilesystemJournal, numbers: std::ops::RangeInclusive<u64>) -> Sequence {
-    journal.append(&numbers.map(record).collect::<Vec<_>>()).await.unwrap()
+    journal.append(&numbers.map(record).collect::<Vec<_>>()).await.unwrap().last
 }
 
 fn numbers(recovered: &Recovered) -> Vec<u64> {
@@ -191,7 +191,7 @@ async fn a_crash_anywhere_in_a_fold_leaves_a_readable_journal() {
         assert_eq!(recovered, Recovered { snapshot: expected_snapshot.clone(), ..Recovered::default() });
         assert_eq!(full.names(), ["identity", "lock", "log-00000000000000000004", "snapshot-00000000000000000003"]);
         assert_eq!(&*journal.id().0, "journal-1");
-        assert_eq!(journal.append(&[]).await.unwrap(), Sequence(3));
+        assert_eq!(journal.append(&[]).await.unwrap().last, Sequence(3));
     }
 }
 
@@ -410,7 +410,7 @@ proptest! {
         }
         let (journal, recovered) = folder.open();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let next = runtime.block_on(journal.append(&[record(9)])).unwrap();
+        let next = runtime.block_on(journal.append(&[record(9)])).unwrap().last;
         prop_assert_eq!(next, Sequence(recovered.last().0 + 1));
         drop((journal, runtime));
         prop_assert_eq!(folder.open().1.last(), next);

@@ -1,0 +1,103 @@
+//! What lies in the bucket, read and written: the head, and the objects that it names.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::envelope::{self, Unreadable};
+use super::head::{Batch, Head};
+use crate::invalidation::journal::Recovered;
+use crate::invalidation::selector::Record;
+use crate::page::Sequence;
+use crate::store::s3::bucket::{Bucket, Condition, S3Error, Swap};
+
+/// Bytes of the largest head, records object and snapshot that are read.
+pub(super) const HEAD_BYTES_MAX: u64 = 16 << 20;
+const RECORDS_BYTES_MAX: u64 = 1 << 30;
+const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
+/// Pauses between tries: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+const HEAD: &str = "journal-head";
+pub(super) const RECORDS: &str = "journal-records";
+pub(super) const SNAPSHOT: &str = "journal-snapshot";
+
+pub(super) fn parse_head(bytes: &Bytes) -> Result<Head, Unreadable> {
+    let head: Head = serde_json::from_slice(&envelope::open(HEAD, bytes)?).map_err(|_| Unreadable::Damaged)?;
+    if head.is_whole() { Ok(head) } else { Err(Unreadable::Damaged) }
+}
+
+/// Puts `head` into the place of the one that `condition` names, under a nonce of its own.
+pub(super) async fn swap(
+    bucket: &Bucket,
+    folder: &str,
+    head: &mut Head,
+    condition: &Condition,
+) -> Result<Swap, S3Error> {
+    head.nonce = uuid::Uuid::new_v4().simple().to_string();
+    let json = serde_json::to_vec(head).expect("a head is JSON");
+    bucket.swap(&format!("{folder}/head"), envelope::seal(HEAD, &json).into(), condition).await
+}
+
+/// Why something that the head names was not read.
+pub(super) enum Missing {
+    Bucket(S3Error),
+    Object(String, String),
+}
+
+/// Everything after `told` that the head names.
+pub(super) async fn read(
+    bucket: &Bucket,
+    head: &Head,
+    told: Sequence,
+    own: Option<&(Arc<str>, Vec<Arc<Record>>)>,
+) -> Result<Recovered, Missing> {
+    let mut news = Recovered::default();
+    if let Some(snapshot) = head.snapshot.as_ref().filter(|snapshot| snapshot.last > told) {
+        let bytes = read_object(bucket, SNAPSHOT, &snapshot.key, SNAPSHOT_BYTES_MAX).await?;
+        news.snapshot = Some((snapshot.last, bytes.into()));
+    }
+    let known = told.max(head.folded());
+    for part in head.parts.iter().filter(|part| part.last > known) {
+        let own = own.filter(|(token, records)| {
+            part.tokens.len() == 1
+                && part.tokens[0].0 == *token
+                && part.last.0 + 1 - part.first.0 == records.len() as u64
+        });
+        if let Some((_, records)) = own {
+            news.records.extend((part.first.0..).map(Sequence).zip(records.iter().cloned()));
+            continue;
+        }
+        let bytes = read_object(bucket, RECORDS, &part.key, RECORDS_BYTES_MAX).await?;
+        let batches: VecDeque<Batch> =
+            serde_json::from_slice(&bytes).map_err(|error| Missing::Object(part.key.clone(), error.to_string()))?;
+        news.records.extend(batches.into_iter().flat_map(Batch::numbered));
+    }
+    news.records.extend(head.batches.iter().cloned().flat_map(Batch::numbered));
+    news.records.retain(|(sequence, _)| *sequence > known);
+    Ok(news)
+}
+
+async fn read_object(bucket: &Bucket, kind: &str, key: &str, most: u64) -> Result<Bytes, Missing> {
+    let fetched = bucket.get(key, most).await.map_err(Missing::Bucket)?;
+    let fetched = fetched.ok_or_else(|| Missing::Object(key.to_owned(), "it is not there".to_owned()))?;
+    envelope::open(kind, &fetched.bytes).map_err(|error| Missing::Object(key.to_owned(), error.to_string()))
+}
+
+/// Pauses that grow and differ, so that nodes which collide do not collide again.
+pub(super) struct Pauses(Duration);
+
+impl Pauses {
+    pub(super) fn new() -> Self {
+        Pauses(PAUSES.0)
+    }
+
+    pub(super) async fn next(&mut self) {
+        let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
+        sleep(self.0 / 2 + self.0 * random / 256).await;
+        self.0 = (self.0 * 2).min(PAUSES.1);
+    }
+}

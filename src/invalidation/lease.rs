@@ -1,0 +1,107 @@
+//! May this node rely on what it knows of the journal? Where it is the only writer: always. Where others write too: for `lease` after the
+//! beginning of its last look.
+//!
+//! The time is taken *before* a look is sent: whatever became durable before that moment, the look has shown. It is measured on a clock that goes on
+//! while the machine sleeps, so that a node which wakes up looks before it serves.
+//!
+//! This module never looks: it counts.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::journal::Terms;
+use crate::clock::Ticks;
+
+/// Until when this node may serve.
+#[derive(Debug)]
+pub(super) struct Lease {
+    terms: Option<Terms>,
+    /// In [`Ticks`].
+    until: AtomicU64,
+    /// Somebody has asked since the last look.
+    wanted: AtomicBool,
+    outage: Mutex<Option<Outage>>,
+    /// Held by whoever looks because a request waits for it.
+    pub(super) looking: tokio::sync::Mutex<()>,
+}
+
+/// A journal out of reach.
+#[derive(Clone, Debug)]
+struct Outage {
+    since: Ticks,
+    last_try: Ticks,
+    reason: String,
+}
+
+impl Lease {
+    pub(super) fn new(terms: Option<Terms>) -> Self {
+        let lease = Lease {
+            terms,
+            until: AtomicU64::new(0),
+            wanted: AtomicBool::new(false),
+            outage: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+        };
+        if let Some(terms) = terms {
+            lease.extend(terms.began);
+        }
+        lease
+    }
+
+    /// How long a look is good for; `None`: for good.
+    pub(super) fn length(&self) -> Option<Duration> {
+        self.terms.map(|terms| terms.lease)
+    }
+
+    /// Has it not run out? Notes that somebody wants to know.
+    pub(super) fn is_current(&self) -> bool {
+        let Some(terms) = &self.terms else { return true };
+        // Read first: a line of memory that all cores read is cheap, one that all write is not.
+        if !self.wanted.load(Ordering::Relaxed) {
+            self.wanted.store(true, Ordering::Relaxed);
+        }
+        terms.clock.ticks().0 < self.until.load(Ordering::Acquire)
+    }
+
+    /// Has anybody asked since this was asked last?
+    pub(super) fn take_wanted(&self) -> bool {
+        self.wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// A look that began then has been taken into account, all of it.
+    pub(super) fn extend(&self, began: Ticks) {
+        let Some(terms) = &self.terms else { return };
+        self.until.fetch_max(began.after(terms.lease).0, Ordering::Release);
+        if let Some(outage) = self.outage.lock().take() {
+            let seconds = terms.clock.ticks().since(outage.since).as_secs();
+            tracing::info!(seconds, "the journal can be looked at again: pages are served from the cache");
+        }
+    }
+
+    /// A look has failed.
+    pub(super) fn note_failure(&self, error: &dyn std::fmt::Display) {
+        let Some(terms) = &self.terms else { return };
+        let now = terms.clock.ticks();
+        let mut outage = self.outage.lock();
+        let since = outage.as_ref().map_or(now, |outage| outage.since);
+        if outage.is_none() {
+            tracing::warn!(%error, "the journal cannot be looked at: once the lease has run out, pages come as cluster.on_store_outage says");
+        }
+        *outage = Some(Outage { since, last_try: now, reason: error.to_string() });
+    }
+
+    /// For how long the journal has been out of reach, and why; `None`: it was not at the last look.
+    pub(super) fn outage(&self) -> Option<(Duration, String)> {
+        let terms = self.terms?;
+        self.outage.lock().as_ref().map(|outage| (terms.clock.ticks().since(outage.since), outage.reason.clone()))
+    }
+
+    /// Was a look tried less than a lease ago, in vain? The next try is under way then, and no request need wait for it.
+    pub(super) fn has_just_failed(&self) -> bool {
+        let Some(terms) = &self.terms else { return false };
+        let now = terms.clock.ticks();
+        self.outage.lock().as_ref().is_some_and(|outage| now.since(outage.last_try) < terms.lease)
+    }
+}
