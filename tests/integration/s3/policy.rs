@@ -2,9 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde_json::Value as Json;
+use async_trait::async_trait;
+use bytes::Bytes;
+use everpage::clock::UnixMillis;
+use everpage::config::S3Store;
+use everpage::page::large::{LargeBody, Pieces};
+use everpage::store::s3::bucket::{Attributes, Bucket, Condition, Look, S3ErrorKind, Swap};
+use futures_util::stream;
+use serde_json::{Value as Json, json};
+
+use crate::support::{Server, TestBucket};
 
 /// Operations of the SDK and the action that each needs: "Actions, resources, and condition keys for Amazon S3", table
 /// "API operations", in AWS's Service Authorization Reference. S3 has no action of its own for the parts of an upload.
@@ -24,6 +36,27 @@ const ACTIONS: &[(&str, &str)] = &[
 
 /// Operations that only a setting brings about, which is off by default: who switches it on grants more.
 const ON_REQUEST: &[(&str, &str)] = &[("create_bucket", "store.s3.create_bucket")];
+
+/// More of what S3 can do: whatever of it and of [`ACTIONS`] the policy does not allow, is denied below. Not the policy of
+/// the bucket: the test takes it away again.
+const OTHERS: &[&str] = &[
+    "s3:CreateBucket",
+    "s3:DeleteBucket",
+    "s3:DeleteObjectVersion",
+    "s3:GetBucketAcl",
+    "s3:GetBucketLocation",
+    "s3:GetBucketVersioning",
+    "s3:GetLifecycleConfiguration",
+    "s3:GetObjectAcl",
+    "s3:GetObjectTagging",
+    "s3:GetObjectVersion",
+    "s3:ListBucketVersions",
+    "s3:ListMultipartUploadParts",
+    "s3:PutBucketAcl",
+    "s3:PutLifecycleConfiguration",
+    "s3:PutObjectAcl",
+    "s3:PutObjectTagging",
+];
 
 fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -128,4 +161,91 @@ fn the_terraform_can_be_read_and_makes_a_private_bucket() {
     let abort = "/rule/0/abort_incomplete_multipart_upload/days_after_initiation";
     assert_eq!(at("aws_s3_bucket_lifecycle_configuration", abort), 1);
     assert_eq!(at("aws_iam_policy", "/policy"), "${module.policy.json}");
+}
+
+/// A policy of the bucket that denies its owner what the policy of `deploy/` does not allow.
+fn complement(bucket: &str, location: &str) -> Json {
+    let named =
+        |text: &Json| Json::from(text.as_str().unwrap().replace("BUCKET", bucket).replace("LOCATION", location));
+    let (whole, all) = (format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*"));
+    let statements = statements();
+    let allowed: BTreeSet<&str> = statements.values().flat_map(actions).collect();
+    let known = ACTIONS.iter().map(|(_, action)| *action).chain(OTHERS.iter().copied()).collect::<BTreeSet<&str>>();
+    let denied: Vec<&&str> = known.difference(&allowed).collect();
+    let mut denials = vec![json!({"Action": denied, "Resource": [&whole, &all]})];
+    for statement in statements.values() {
+        denials.push(json!({"Action": statement["Action"], "NotResource": [named(&statement["Resource"]), &whole]}));
+        if let Some(prefix) = statement.pointer("/Condition/StringLike/s3:prefix") {
+            for condition in
+                [json!({"StringNotLike": {"s3:prefix": named(prefix)}}), json!({"Null": {"s3:prefix": "true"}})]
+            {
+                denials.push(json!({"Action": statement["Action"], "Resource": &whole, "Condition": condition}));
+            }
+        }
+    }
+    for denial in &mut denials {
+        denial["Effect"] = "Deny".into();
+        denial["Principal"] = "*".into();
+    }
+    json!({"Version": "2012-10-17", "Statement": denials})
+}
+
+/// Two parts of zeros.
+#[derive(Debug)]
+struct Zeros;
+
+#[async_trait]
+impl LargeBody for Zeros {
+    fn bytes(&self) -> u64 {
+        9 << 20
+    }
+
+    async fn read(&self, range: Range<u64>) -> io::Result<Pieces> {
+        let length = usize::try_from(range.end - range.start).unwrap();
+        Ok(Box::pin(stream::iter(
+            vec![0; length].chunks(1 << 20).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect::<Vec<_>>(),
+        )))
+    }
+}
+
+/// All that the bucket does for everpage.
+async fn everything(bucket: &Bucket) {
+    let attributes = Attributes::default();
+    bucket.check().await.unwrap();
+    let version = bucket.put("pages/a", vec![Bytes::from("one")], &attributes).await.unwrap();
+    assert!(matches!(bucket.look("pages/a", &version, 10).await, Ok(Look::Unchanged)));
+    assert!(bucket.get("pages/absent", 10).await.unwrap().is_none(), "absent, and not forbidden");
+    assert!(bucket.open_range("pages/a", 1..2, None).await.unwrap().is_some());
+    let Swap::Done(head) = bucket.swap("journal/head", Bytes::from("1"), &Condition::Absent).await.unwrap() else {
+        panic!("nobody else is there");
+    };
+    assert!(matches!(bucket.swap("journal/head", Bytes::from("2"), &Condition::Is(head)).await, Ok(Swap::Done(_))));
+    bucket.upload("pages/large", Bytes::from("head"), Arc::new(Zeros), &attributes).await.unwrap();
+    assert_eq!(bucket.list("pages/", None, 10).await.unwrap().keys.len(), 2);
+    assert_eq!(bucket.delete_many(&["pages/a".to_owned(), "pages/large".to_owned()]).await.unwrap(), [""; 0]);
+    bucket.delete("journal/head").await.unwrap();
+}
+
+/// Ceph's gateway carries out the policy of a bucket against its owner as well; the emulator looks at no policy.
+#[tokio::test]
+async fn everything_works_under_the_least_policy_and_nothing_beyond_it() {
+    let bucket: TestBucket = Server::Rgw.fresh_bucket().await;
+    bucket.plant("other/secret", "x").await;
+    let unfinished = bucket.client.create_multipart_upload().bucket(&bucket.name).key("shop/left").send();
+    unfinished.await.expect("an upload begins");
+    let policy = complement(&bucket.name, "shop").to_string();
+    bucket.client.put_bucket_policy().bucket(&bucket.name).policy(policy).send().await.expect("a policy is taken");
+
+    let at = |location: &str| S3Store { location: location.to_owned(), part_size: 5 << 20, ..bucket.settings() };
+    let opened = Bucket::open(&at("shop")).await.unwrap();
+    everything(&opened).await;
+    assert_eq!(opened.abort_uploads(UnixMillis(u64::MAX / 2)).await.unwrap(), 1);
+
+    let outside = Bucket::open(&at("other")).await.expect_err("another location");
+    assert_eq!(outside.kind, S3ErrorKind::Forbidden, "{outside}");
+    bucket.client.list_objects_v2().bucket(&bucket.name).send().await.expect_err("the whole bucket");
+    bucket.client.head_bucket().bucket(&bucket.name).send().await.expect_err("it is a listing without a prefix");
+
+    bucket.client.delete_bucket_policy().bucket(&bucket.name).send().await.expect("a policy is taken away");
+    bucket.destroy().await;
 }
