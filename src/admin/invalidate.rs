@@ -61,7 +61,7 @@ fn answer(parties: &Parties, request: &Request) -> Answer {
     Answer {
         sequence: parties.invalidations.applied(),
         journal: parties.invalidations.journal_id().clone(),
-        nodes: 1,
+        nodes: parties.invalidations.nodes(),
         paths: request.record.paths.len(),
         stored: None,
         unmatched: None,

@@ -4,7 +4,9 @@ mod transport;
 
 use std::time::Duration;
 
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
@@ -21,8 +23,11 @@ use super::failure::advice::Place;
 use super::failure::chain;
 use crate::config::{self, AddressingStyle};
 
-/// The default chain asks the metadata service of a machine it may not run on: so long may all of it take.
-const KEYS_TIMEOUT: Duration = Duration::from_secs(15);
+/// Keys and region may come from the metadata service of a machine it may not run on: so long may either take.
+const SOURCES_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Servers other than Amazon's take any region; this is what their documentation names.
+const ANY_REGION: Region = Region::from_static("us-east-1");
 
 /// The client, and its place for messages.
 ///
@@ -30,11 +35,15 @@ const KEYS_TIMEOUT: Duration = Duration::from_secs(15);
 /// A setting is missing or wrong, or there are no keys.
 pub(super) async fn connect(settings: &config::S3Store) -> Result<(Client, Place), S3Error> {
     let http = transport::client(settings)?;
-    let shared = shared(settings, http).await;
+    let Ok(shared) = tokio::time::timeout(SOURCES_TIMEOUT, shared(settings, http)).await else {
+        let seconds = SOURCES_TIMEOUT.as_secs();
+        let advice = format!("S3 store: no region was found within {seconds} s: set store.s3.region");
+        return Err(S3Error { advice, kind: S3ErrorKind::WrongRegion });
+    };
     let region = region(settings, &shared)?;
     let place = Place {
         bucket: settings.bucket.clone(),
-        endpoint: shared.endpoint_url().map(|url| url.trim_end_matches('/').to_owned()),
+        endpoint: shared.endpoint_url().map(shown),
         region: region.to_string(),
         keys_from: keys_from(settings),
     };
@@ -58,41 +67,57 @@ pub(super) async fn connect(settings: &config::S3Store) -> Result<(Client, Place
     Ok((Client::from_conf(config), place))
 }
 
+/// The address as it may be printed: without a password before the host.
+fn shown(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => url.to_owned(),
+    }
+}
+
 async fn shared(settings: &config::S3Store, http: SharedHttpClient) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
-    if !settings.region.is_empty() {
-        loader = loader.region(Region::new(settings.region.clone()));
-    }
     if let Some(url) = &settings.endpoint_url {
-        loader = loader.endpoint_url(url.to_string());
+        // An S3 server of one's own is not asked for by machines of Amazon, whose metadata would name a region.
+        loader = loader.endpoint_url(url.to_string()).region(region_without_metadata(settings));
+    } else if !settings.region.is_empty() {
+        loader = loader.region(Region::new(settings.region.clone()));
     }
     if !settings.profile.is_empty() {
         loader = loader.profile_name(&settings.profile);
     }
-    if let Some(keys) = named_keys(settings, http).await {
+    if let Some(keys) = named_keys(settings) {
         loader = loader.credentials_provider(keys);
     }
-    loader.load().await
+    let shared = loader.load().await;
+    if !settings.access_key.reveal().is_empty() || settings.profile.is_empty() {
+        return shared;
+    }
+    // A profile that is named goes before the environment; in the default chain it would come after it.
+    let surroundings = ProviderConfig::without_region().with_http_client(http).with_region(shared.region().cloned());
+    let profile = ProfileFileCredentialsProvider::builder().configure(&surroundings).profile_name(&settings.profile);
+    shared.into_builder().credentials_provider(SharedCredentialsProvider::new(profile.build())).build()
 }
 
-/// Keys that the configuration names; `None`: the default chain of AWS tools. A profile that is named goes before the environment.
-async fn named_keys(settings: &config::S3Store, http: SharedHttpClient) -> Option<SharedCredentialsProvider> {
-    if !settings.access_key.reveal().is_empty() {
-        let token = settings.session_token.reveal();
-        return Some(SharedCredentialsProvider::new(Credentials::new(
-            settings.access_key.reveal(),
-            settings.secret_key.reveal(),
-            (!token.is_empty()).then(|| token.to_owned()),
-            None,
-            "store.s3.access_key",
-        )));
+fn region_without_metadata(settings: &config::S3Store) -> RegionProviderChain {
+    let named = (!settings.region.is_empty()).then(|| Region::new(settings.region.clone()));
+    let mut profile = ProfileFileRegionProvider::builder();
+    if !settings.profile.is_empty() {
+        profile = profile.profile_name(&settings.profile);
     }
-    if settings.profile.is_empty() {
-        return None;
-    }
-    let surroundings = ProviderConfig::with_default_region().await.with_http_client(http);
-    let builder = ProfileFileCredentialsProvider::builder().configure(&surroundings).profile_name(&settings.profile);
-    Some(SharedCredentialsProvider::new(builder.build()))
+    RegionProviderChain::first_try(named)
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(profile.build())
+        .or_else(ANY_REGION)
+}
+
+/// Keys that the configuration holds itself.
+fn named_keys(settings: &config::S3Store) -> Option<SharedCredentialsProvider> {
+    let (access, token) = (settings.access_key.reveal(), settings.session_token.reveal());
+    let token = (!token.is_empty()).then(|| token.to_owned());
+    let keys = || Credentials::new(access, settings.secret_key.reveal(), token, None, "store.s3.access_key");
+    (!access.is_empty()).then(|| SharedCredentialsProvider::new(keys()))
 }
 
 fn keys_from(settings: &config::S3Store) -> String {
@@ -110,8 +135,7 @@ fn region(settings: &config::S3Store, shared: &SdkConfig) -> Result<Region, S3Er
         return Ok(region.clone());
     }
     if shared.endpoint_url().is_some() {
-        // Servers other than Amazon's take any region; this is what their documentation names.
-        return Ok(Region::from_static("us-east-1"));
+        return Ok(ANY_REGION);
     }
     Err(S3Error {
         advice: format!(
@@ -126,10 +150,10 @@ fn region(settings: &config::S3Store, shared: &SdkConfig) -> Result<Region, S3Er
 async fn find_keys(shared: &SdkConfig, place: &Place) -> Result<(), S3Error> {
     let why = match shared.credentials_provider() {
         None => "no source".to_owned(),
-        Some(provider) => match tokio::time::timeout(KEYS_TIMEOUT, provider.provide_credentials()).await {
+        Some(provider) => match tokio::time::timeout(SOURCES_TIMEOUT, provider.provide_credentials()).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => chain(&error),
-            Err(_) => format!("no answer within {} s", KEYS_TIMEOUT.as_secs()),
+            Err(_) => format!("no answer within {} s", SOURCES_TIMEOUT.as_secs()),
         },
     };
     let advice = format!(

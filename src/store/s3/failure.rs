@@ -36,8 +36,9 @@ impl Failure {
         match &error {
             SdkError::ServiceError(service) => {
                 let code = service.err().code().unwrap_or_default();
-                let message = service.err().message().unwrap_or_default();
-                Failure::answered(service.raw(), code, message)
+                let unread = || chain(&error);
+                let message = service.err().message().map_or_else(unread, str::to_owned);
+                Failure::answered(service.raw(), code, &message)
             }
             SdkError::ResponseError(response) => {
                 Failure::answered(response.raw(), "", &format!("what came is no answer of S3: {}", chain(&error)))

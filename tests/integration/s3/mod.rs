@@ -1,4 +1,8 @@
 //! Pages in S3: on the servers that `tests/s3/up` starts, and on stand-ins for those that lie.
 
+mod bucket;
+mod faults;
+mod here;
+mod journal;
 mod policy;
 mod tools;

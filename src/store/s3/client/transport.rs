@@ -59,7 +59,9 @@ fn verifying(settings: &config::S3Store) -> Result<SharedHttpConnector, S3Error>
 /// What the proxy of the settings, or of the environment, is asked for; never the metadata service, which is this machine's own.
 fn proxy(settings: &config::S3Store) -> Result<ProxyConfig, S3Error> {
     let Some(url) = &settings.proxy else { return Ok(ProxyConfig::from_env()) };
-    let proxy = ProxyConfig::all(url.to_string()).map_err(|error| wrong(format!("store.s3.proxy = {url}: {error}")))?;
+    // The URL may hold a password: it is not repeated.
+    let proxy = ProxyConfig::all(url.to_string())
+        .map_err(|_| wrong("store.s3.proxy is no URL of a proxy: http://host:port would be right".to_owned()))?;
     Ok(proxy.no_proxy("169.254.0.0/16"))
 }
 
@@ -93,7 +95,7 @@ fn wrong(mut why: String) -> S3Error {
     S3Error { advice: why, kind: S3ErrorKind::Other }
 }
 
-/// `store.s3.verify = false`: the SDK's own client cannot do without certificates, this one can.
+/// `store.s3.verify = false`: the SDK's own client cannot do without certificates, this one can. It goes through no proxy, of the environment neither.
 fn trusting_anyone(settings: &config::S3Store) -> Result<SharedHttpConnector, S3Error> {
     if settings.proxy.is_some() {
         return Err(wrong(

@@ -1,6 +1,9 @@
 //! Answers of S3 that say no: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use everpage::clock::Clock;
 use http::Response;
 
 /// An error that the link answers with.
@@ -9,6 +12,7 @@ pub enum Refusal {
     SlowDown,
     InternalError,
     ServiceUnavailable,
+    /// By a server whose clock is an hour ahead.
     RequestTimeTooSkewed,
     ExpiredToken,
     AccessDenied,
@@ -50,9 +54,12 @@ impl Refusal {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
              <RequestId>LINK</RequestId><HostId>link</HostId></Error>"
         );
+        let ahead = if self == Refusal::RequestTimeTooSkewed { Duration::from_secs(3600) } else { Duration::ZERO };
+        let date = Clock::Wall.now().to_system_time() + ahead;
         Response::builder()
             .status(status)
             .header("content-type", "application/xml")
+            .header("date", httpdate::fmt_http_date(date))
             .body(body.into())
             .expect("a status and a field that exist")
     }
