@@ -74,15 +74,6 @@ pub(super) const RULES: &[Rule] = &[
         },
     },
     Rule {
-        keys: &["cache.max_body", "store.s3.part_size", "store.kind"],
-        broken: |config| {
-            let what = "a body of more than 10,000 parts (store.s3.part_size), which S3 does not take".to_owned();
-            let larger = config.cache.max_body / MOST_PARTS > config.store.s3.part_size;
-            let larger = larger && config.store.kind == StoreKind::S3;
-            larger.then_some((what, "at most 10,000 times store.s3.part_size"))
-        },
-    },
-    Rule {
         keys: &["store.kind", "store.s3.bucket"],
         broken: |config| {
             let missing = config.store.kind == StoreKind::S3 && config.store.s3.bucket.is_empty();
@@ -168,9 +159,6 @@ pub(super) const RULES: &[Rule] = &[
         },
     },
 ];
-
-/// "Amazon S3 multipart upload limits" of the S3 user guide.
-const MOST_PARTS: u64 = 10_000;
 
 const KEY_PAIR: &[&str] =
     &["store.s3.access_key", "store.s3.access_key_file", "store.s3.secret_key", "store.s3.secret_key_file"];

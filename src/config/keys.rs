@@ -140,8 +140,8 @@ pub(super) const KEYS: &[Key] = &[
     key!(store.s3.read_timeout, Time(1, 300 * SECOND)),
     key!(store.s3.attempts, Count(1, 10)),
     key!(store.s3.max_requests, Count(1, 10_000)),
-    // S3 takes no smaller part; a part may be held in memory.
-    key!(store.s3.part_size, Size(5 * MIB, 512 * MIB)),
+    // S3 takes no smaller part; parts are held in memory.
+    key!(store.s3.part_size, Size(5 * MIB, 128 * MIB)),
     key!(store.s3.max_entries, Or { kind: Count(1, 1_000_000_000_000), none: "unlimited" }),
     key!(store.s3.max_bytes, Or { kind: Size(MIB, 1024 * TIB), none: "unlimited" }),
     key!(store.s3.cull_frequency, Count(1, 1_000_000)),

@@ -4,4 +4,5 @@ mod bucket;
 mod faults;
 mod here;
 mod journal;
+mod policy;
 mod tools;
