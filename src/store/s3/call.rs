@@ -90,7 +90,7 @@ impl Calls {
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = if tried < self.attempts { left / 2 } else { left };
             let is_last = tried == self.attempts;
-            let failed = match self.one(class, pass, limit, is_last, send()).await {
+            let failed = match self.one(class, pass, limit, blame(is_last), send()).await {
                 Ok(answer) => return Ok((answer, slot)),
                 Err(failed) => failed,
             };
@@ -121,7 +121,7 @@ impl Calls {
                 Err(open) => return Err(failure.unwrap_or(open)),
             };
             let is_last = tried == self.attempts;
-            let failed = match self.one(class, pass, self.upload_limit(bytes), is_last, send()).await {
+            let failed = match self.one(class, pass, self.upload_limit(bytes), blame(is_last), send()).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -141,7 +141,8 @@ impl Calls {
         let deadline = Instant::now() + limit;
         let _slot = self.slot(deadline).await?;
         let pass = self.pass(class)?;
-        self.one(class, pass, deadline.saturating_duration_since(Instant::now()), true, send).await
+        let limit = deadline.saturating_duration_since(Instant::now());
+        self.one(class, pass, limit, Blame::NoAnswer, send).await
     }
 
     fn upload_limit(&self, bytes: u64) -> Duration {
@@ -171,7 +172,7 @@ impl Calls {
         class: Class,
         pass: Pass<'_>,
         limit: Duration,
-        is_last: bool,
+        blame: Blame,
         send: Sending<'_, T>,
     ) -> Result<T, Failure> {
         let result = timeout(limit, send).await.unwrap_or_else(|_| {
@@ -179,8 +180,7 @@ impl Calls {
         });
         self.requests.count(class, ending(&result));
         match &result {
-            // A throttled request waits and tries again before it says that S3 is not well.
-            Err(failure) if failure.kind == S3ErrorKind::Throttled && !is_last => {}
+            Err(failure) if failure.is_of_the_service() && !blame.is_for(failure) => {}
             Err(failure) if failure.is_of_the_service() => self.not_well(pass, &failure.in_short()),
             Err(failure) if failure.status.is_none() => {}
             Ok(_) | Err(_) => {
@@ -198,6 +198,31 @@ impl Calls {
             tracing::warn!(why, "S3 store: S3 failed several times in a row; only probes go there until it answers");
         }
     }
+}
+
+/// Which failures say that S3 is not well.
+#[derive(Clone, Copy, Debug)]
+enum Blame {
+    /// All of the service.
+    Any,
+    /// A throttled request waits and tries again first.
+    AnyButThrottling,
+    /// RGW 16 answers 500 to losers of a race of conditional writes; several in a row would open the breaker of a healthy server.
+    NoAnswer,
+}
+
+impl Blame {
+    fn is_for(self, failure: &Failure) -> bool {
+        match self {
+            Blame::Any => true,
+            Blame::AnyButThrottling => failure.kind != S3ErrorKind::Throttled,
+            Blame::NoAnswer => failure.status.is_none(),
+        }
+    }
+}
+
+fn blame(is_last: bool) -> Blame {
+    if is_last { Blame::Any } else { Blame::AnyButThrottling }
 }
 
 fn ending<T>(result: &Result<T, Failure>) -> Ending {
@@ -267,6 +292,20 @@ mod tests {
         let (calls, tries) = (calls(|_| {}), AtomicU32::new(0));
         calls.once(Class::Swap, 0, failing(&tries, S3ErrorKind::Server)).await.unwrap_err();
         assert_eq!(tries.into_inner(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn losers_of_a_race_that_are_told_500_open_no_breaker() {
+        let calls = calls(|_| {});
+        let told = || -> Sending<'_, ()> {
+            let mut failure = Failure::said(S3ErrorKind::Server, "");
+            failure.status = Some(500);
+            Box::pin(async move { Err(failure) })
+        };
+        for _ in 0..20 {
+            calls.once(Class::Swap, 0, told()).await.unwrap_err();
+        }
+        assert_eq!(calls.health(), Health::Closed);
     }
 
     #[tokio::test(start_paused = true)]
