@@ -14,7 +14,7 @@ use everpage::config::S3Store;
 use everpage::store::s3::bucket::{Attributes, Bucket, Condition, Look, Opened, Swap, Version};
 use futures_util::StreamExt as _;
 
-use super::here::{TestBucket, on_each_server};
+use crate::support::{TestBucket, on_each_server};
 
 on_each_server![
     what_was_put_is_read_again,

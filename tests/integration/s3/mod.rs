@@ -2,7 +2,6 @@
 
 mod bucket;
 mod faults;
-mod here;
 mod journal;
 mod policy;
 mod tools;

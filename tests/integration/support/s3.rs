@@ -106,6 +106,11 @@ impl TestBucket {
         TestBucket { name, endpoint: endpoint.to_owned(), client }
     }
 
+    /// One that nobody has made.
+    pub fn at(endpoint: &str) -> Self {
+        TestBucket { name: "pages".to_owned(), endpoint: endpoint.to_owned(), client: client(endpoint) }
+    }
+
     /// What `[store.s3]` says for it.
     pub fn settings(&self) -> S3Store {
         settings(&self.endpoint, &self.name)

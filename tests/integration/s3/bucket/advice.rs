@@ -7,7 +7,7 @@ use everpage::store::s3::bucket::{Bucket, S3Error, S3ErrorKind};
 
 use super::below;
 use super::trouble::answering;
-use crate::s3::here::{Server, TestBucket, on_each_server};
+use crate::support::{Server, TestBucket, on_each_server};
 
 on_each_server![a_bucket_that_does_not_exist_is_named, a_plain_port_does_not_speak_tls];
 

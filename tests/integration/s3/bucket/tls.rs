@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::{below, put, text};
-use crate::s3::here::{Server, TestBucket};
+use crate::support::{Server, TestBucket};
 
 /// TLS before a plain server, and where its certificate lies.
 struct Terminated {

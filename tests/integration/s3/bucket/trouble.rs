@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::{PATIENCE, all, put};
-use crate::s3::here::{TestBucket, on_each_server};
+use crate::support::{TestBucket, on_each_server};
 
 on_each_server![
     a_body_that_breaks_off_goes_on_where_it_broke,

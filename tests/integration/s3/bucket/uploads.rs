@@ -12,7 +12,7 @@ use everpage::store::s3::bucket::Attributes;
 use futures_util::stream;
 
 use super::{PATIENCE, all, opened};
-use crate::s3::here::{TestBucket, on_each_server};
+use crate::support::{TestBucket, on_each_server};
 
 on_each_server![
     a_large_body_comes_back_identical,
