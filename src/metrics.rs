@@ -57,6 +57,8 @@ pub struct Metrics {
     pub invalidations: Counter,
     /// From asking the origin to its response's head.
     pub origin_seconds: Histogram,
+    /// Requests to S3 by what for and how they ended.
+    s3_requests: Family<[(&'static str, &'static str); 2], Counter>,
     gauges: Vec<(&'static str, Gauge)>,
 }
 
@@ -70,7 +72,7 @@ pub struct Reading {
 }
 
 /// Gauges and what they mean.
-const GAUGES: [(&str, &str); 12] = [
+const GAUGES: [(&str, &str); 15] = [
     ("connections", "Open client connections; near limits.connections, new ones wait"),
     ("flights", "Fetches under way; a number that only grows means that the origin hangs"),
     ("tunnels", "Open tunnels (WebSocket)"),
@@ -82,6 +84,9 @@ const GAUGES: [(&str, &str); 12] = [
     ("store_limit_bytes", "Bytes that the store may take; at the limit the least recently used go"),
     ("journal_sequence", "Number of the newest invalidation"),
     ("journal_names", "Paths, prefixes and tags that were ever invalidated"),
+    ("journal_nodes", "Nodes that serve from what they know of the journal"),
+    ("journal_outage_seconds", "For how long the journal has been out of reach: above 0, pages come from the origin"),
+    ("store_trouble", "1 while S3 is not asked because it failed several times in a row"),
     ("draining", "1 while the server goes down"),
 ];
 
@@ -122,6 +127,12 @@ impl Default for Metrics {
             "From asking the origin to the head of its response, for pages that may be kept",
             origin_seconds.clone(),
         );
+        let s3_requests = Family::default();
+        registry.register(
+            "s3_requests",
+            "Requests to S3, each try, by operation and result: what S3 bills",
+            s3_requests.clone(),
+        );
         let gauges = GAUGES.map(|(name, help)| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -136,6 +147,7 @@ impl Default for Metrics {
             invalidation_failures,
             invalidations,
             origin_seconds,
+            s3_requests,
             gauges: gauges.into(),
         }
     }
@@ -176,6 +188,12 @@ impl Metrics {
     #[must_use]
     pub fn bypassed_by_reason(&self) -> BTreeMap<&'static str, u64> {
         self.bypassed.values()
+    }
+
+    /// That so many requests were made to S3 so far.
+    pub fn note_s3_requests(&self, operation: &'static str, result: &'static str, total: u64) {
+        let counter = self.s3_requests.get_or_create_owned(&[("operation", operation), ("result", result)]);
+        counter.inc_by(total.saturating_sub(counter.get()));
     }
 
     /// Everything in the text format of OpenMetrics, which Prometheus reads, with these readings.

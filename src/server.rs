@@ -2,6 +2,8 @@
 //!
 //! Everything that must be right is tried in [`Server::bind`]: whoever gets a server can run it.
 
+mod opening;
+
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,22 +17,19 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::opening::Opened;
 use crate::admin;
 use crate::clock::Clock;
-use crate::config::{Config, StoreKind};
+use crate::config::Config;
 use crate::invalidation::Invalidations;
-use crate::invalidation::journal::memory::MemoryJournal;
-use crate::invalidation::journal::{self, Journal, Recovered, random_identity};
 use crate::metrics::{Metrics, Reading};
 use crate::policy::rules::Rules;
 use crate::proxy::connection;
 use crate::proxy::handler::{Handler, Parties};
 use crate::proxy::origin::{HttpOrigin, tls};
 use crate::proxy::visit::Visitor;
-use crate::store::Store;
-use crate::store::filesystem::{FilesystemStore, Limits};
-use crate::store::memory::MemoryStore;
 use crate::store::memory_tier::MemoryTier;
+use crate::store::s3::bucket::Bucket;
 
 /// How long the listener rests when no connection can be accepted: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -75,7 +74,7 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size));
         // The store's lock covers the journal in the same folder: it comes first.
-        let (store, journal, recovered) = open(&config, clock)?;
+        let Opened { store, journal, recovered, bucket } = opening::open(&config, clock).await?;
         let public = listen("listen", config.listen).await?;
         let admin = listen("admin.listen", config.admin.listen).await?;
         // Port 0 asked for any: from here on it is known which.
@@ -105,9 +104,9 @@ impl Server {
             invalidations,
             memory,
             store,
-            metrics,
+            metrics: Arc::clone(&metrics),
             clock,
-            readings: readings(&config, &handler, &connections),
+            readings: readings(&config, &handler, &connections, &metrics, bucket),
             draining: draining.clone(),
             tasks: chores.clone(),
             refetch: refetch(&handler),
@@ -220,35 +219,19 @@ async fn accept<F>(
     }
 }
 
-type Opened = (Arc<dyn Store>, Arc<dyn Journal>, Recovered);
-
-fn open(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
-    match config.store.kind {
-        StoreKind::Memory => {
-            let journal = MemoryJournal::new(random_identity());
-            Ok((Arc::new(MemoryStore::new(config.memory.capacity)), Arc::new(journal), Recovered::default()))
-        }
-        StoreKind::S3 => anyhow::bail!("store.kind = \"s3\" comes next"),
-        StoreKind::Filesystem => {
-            let settings = &config.store.filesystem;
-            let (flavor, version) = (&config.cache.flavor, config.cache.version);
-            let limits = Limits { max_bytes: settings.max_bytes, max_memory_bytes: config.cache.max_memory_size };
-            let store = FilesystemStore::open(&settings.path, flavor, version, limits, clock)?;
-            let flavor = if flavor.is_empty() { "default" } else { flavor };
-            let folder = settings.path.join(flavor);
-            let (journal, recovered) = journal::filesystem::open(&folder, clock.now(), random_identity)?;
-            Ok((Arc::new(store), Arc::new(journal), recovered))
-        }
-    }
-}
-
 fn readings(
     config: &Arc<Config>,
     handler: &Arc<Handler>,
     connections: &Arc<Semaphore>,
+    metrics: &Arc<Metrics>,
+    bucket: Option<Bucket>,
 ) -> Arc<dyn Fn() -> Vec<Reading> + Send + Sync> {
     let (handler, connections, limit) = (Arc::clone(handler), Arc::clone(connections), config.limits.connections);
+    let metrics = Arc::clone(metrics);
     Arc::new(move || {
+        for counted in bucket.iter().flat_map(Bucket::requests) {
+            metrics.note_s3_requests(counted.class.as_str(), counted.result, counted.count);
+        }
         // One slot waits for the next connection.
         let open = limit.saturating_sub(connections.available_permits()).saturating_sub(1);
         let reading = |name, value: usize| Reading { name, value: i64::try_from(value).unwrap_or(i64::MAX) };

@@ -126,7 +126,12 @@ async fn refetch(parties: Parties, queue: Arc<Mutex<mpsc::Receiver<Request<()>>>
 }
 
 /// Removes what can never be valid again. A path of one host shares its folder with those of the others, which stay.
+///
+/// Not in a remote store: a listing for each invalidated path would cost more than the dead objects do until its sweeper comes by.
 async fn remove(parties: &Parties, request: &body::Request, sequence: Sequence) {
+    if parties.store.is_remote() {
+        return;
+    }
     let journal = parties.invalidations.journal_id();
     for target in request.record.paths.iter().filter(|target| target.host.is_none()) {
         let path_id = path::path_id(&target.path);

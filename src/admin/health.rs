@@ -10,8 +10,9 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::Control;
 use super::answer::Failure;
+use super::{Control, Parties};
+use crate::config::OnStoreOutage;
 
 /// How long a store may take to say that it is well.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
@@ -31,17 +32,37 @@ pub(super) async fn alive() -> Json<Alive> {
 #[derive(Serialize)]
 pub(super) struct Ready {
     ready: bool,
+    /// What does not work although requests are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<String>,
 }
 
-/// Once the journal has been read, which it is before anybody can ask, while the store works, until the server drains.
+/// Once the journal has been read, which it is before anybody can ask, until the server drains. A store of this node's own must work. One that all
+/// nodes share need not: a node that answers from the origin is better than none, and were all nodes taken away at once, nothing would answer.
 pub(super) async fn ready(State(control): State<Arc<Control>>) -> Result<Json<Ready>, Failure> {
     let no = |error, detail: &str| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error, detail);
     let word = timeout(STORE_PATIENCE, ask_store(&control));
     match control.parties.draining.run_until_cancelled(word).await {
         None => Err(no("draining", "the server is going down")),
-        Some(Ok(Some(word))) => word.map(|()| Json(Ready { ready: true })),
+        Some(_) if control.parties.store.is_remote() => Ok(Json(Ready { ready: true, degraded: degraded(&control) })),
+        Some(Ok(Some(word))) => word.map(|()| Json(Ready { ready: true, degraded: None })),
         Some(Ok(None) | Err(_)) => Err(no("store-unavailable", "the store does not answer")),
     }
+}
+
+/// What a visitor may notice of a store or journal out of reach, in plain words.
+pub(super) fn degraded(control: &Control) -> Option<String> {
+    let Parties { invalidations, store, config, .. } = &control.parties;
+    if let Some((since, reason)) = invalidations.outage() {
+        let pages = match config.cluster.on_store_outage {
+            OnStoreOutage::Origin => "pages come from the origin",
+            OnStoreOutage::Serve => "pages may be older than their invalidation",
+        };
+        return Some(format!("the journal has been out of reach for {} s, {pages}: {reason}", since.as_secs()));
+    }
+    store
+        .trouble()
+        .map(|trouble| format!("new pages are not stored, and what is not at hand comes from the origin: {trouble}"))
 }
 
 /// That a store is well, or how it is not.

@@ -30,6 +30,9 @@ fn readings(parties: &Parties) -> Vec<Reading> {
         ("store_limit_bytes", store.limit_bytes.unwrap_or(0)),
         ("journal_sequence", parties.invalidations.applied().0),
         ("journal_names", parties.invalidations.names() as u64),
+        ("journal_nodes", u64::from(parties.invalidations.nodes())),
+        ("journal_outage_seconds", parties.invalidations.outage().map_or(0, |(since, _)| since.as_secs())),
+        ("store_trouble", u64::from(parties.store.trouble().is_some())),
         ("draining", u64::from(parties.draining.is_cancelled())),
     ];
     readings.extend(own.map(|(name, value)| Reading { name, value: i64::try_from(value).unwrap_or(i64::MAX) }));

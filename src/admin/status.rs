@@ -8,6 +8,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use super::Control;
+use super::health::degraded;
 use crate::page::{JournalId, Sequence};
 use crate::store::memory_tier::MemoryUsage;
 
@@ -22,6 +23,9 @@ pub(super) struct Status {
     started_at: String,
     uptime_seconds: u64,
     draining: bool,
+    /// What does not work although requests are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<String>,
     journal: JournalStatus,
     memory: MemoryUsage,
     store: StoreStatus,
@@ -49,6 +53,8 @@ struct JournalStatus {
     sequence: Sequence,
     /// Paths, prefixes and tags that were ever named.
     names: usize,
+    /// Nodes that serve from what they know of it.
+    nodes: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,10 +76,12 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         started_at: control.started.to_rfc3339(),
         uptime_seconds: parties.clock.now().seconds_since(control.started),
         draining: parties.draining.is_cancelled(),
+        degraded: degraded(&control),
         journal: JournalStatus {
             id: invalidations.journal_id().clone(),
             sequence: invalidations.applied(),
             names: invalidations.names(),
+            nodes: invalidations.nodes(),
         },
         memory: parties.memory.usage(),
         store: StoreStatus {

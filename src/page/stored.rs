@@ -9,7 +9,11 @@
 //! The numbers of the first line are the bytes and the crc32 of the head, then those of the body; a line feed follows the
 //! head. Every byte is covered: by a checksum, or because the line has one spelling only. Decoding trusts nothing and
 //! bounds every length before it allocates; it copies no body. It never judges whether a page is still valid.
+//!
+//! A body that is compressed where it lies ([`at_rest`]) has a kind of its own, `page+zstd` or `page+gzip`; the first line counts
+//! and checks the bytes that lie there.
 
+pub mod at_rest;
 mod json;
 
 use std::fmt;
@@ -17,6 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::at_rest::{AtRest, Coding, MAX_DECODED_BYTES};
 use self::json::{StoredPage, StoredVariants, to_json};
 use super::large::LargePage;
 use super::{JournalId, Object, ObjectName, Page, PageHead, Sequence, Variants, is_older};
@@ -41,7 +46,7 @@ pub const MAX_BODY_BYTES: u64 = 5 << 40;
 pub struct Encoded {
     /// The first line, the head and a line feed.
     pub head: Bytes,
-    /// The page's body, shared with the page.
+    /// The page's body, shared with the page unless it is compressed.
     pub body: Bytes,
 }
 
@@ -122,6 +127,9 @@ pub enum DecodeError {
     /// The body has another checksum.
     #[error("damaged: the checksum of its body is wrong")]
     BodyChecksum,
+    /// The body is what was written, yet cannot be decompressed to what the head announces.
+    #[error("damaged: its body cannot be decompressed: {0}")]
+    Compressed(String),
     /// The head is whole, yet no head.
     #[error("damaged: its head is malformed: {0}")]
     Head(String),
@@ -143,9 +151,26 @@ impl DecodeError {
 /// # Errors
 /// It has none: wrong name, too large, or not in memory.
 pub fn encode(name: &ObjectName, object: &Object) -> Result<Encoded, EncodeError> {
+    encode_at_rest(name, object, &AtRest::default())
+}
+
+/// As [`encode`], with the body compressed where `at_rest` wants it.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_at_rest(name: &ObjectName, object: &Object, at_rest: &AtRest) -> Result<Encoded, EncodeError> {
     check_name(name, object.belongs_under(name))?;
     let (kind, json, body) = match object {
-        Object::Page(page) => (Kind::Page, to_json(&StoredPage::new(name, &page.head)), page.body.clone()),
+        Object::Page(page) => {
+            let mut json = StoredPage::new(name, &page.head);
+            let compressed = at_rest.compress(&page.head, &page.body);
+            json.decoded_bytes = compressed.as_ref().map(|_| page.body.len() as u64);
+            let (kind, body) = match compressed {
+                Some((coding, body)) => (Kind::Compressed(coding), body),
+                None => (Kind::Page, page.body.clone()),
+            };
+            (kind, to_json(&json), body)
+        }
         Object::Variants(variants) => (Kind::Variants, to_json(&StoredVariants::new(name, variants)), Bytes::new()),
         Object::Large(_) => return Err(EncodeError::NotInMemory),
     };
@@ -186,17 +211,20 @@ fn encode_head(kind: Kind, json: &[u8], body_bytes: u64, body_crc: u32) -> Resul
     Ok(head.into())
 }
 
-/// The object of this name; a page's body is a slice of `stored`.
+/// The object of this name; a page's body is a slice of `stored`, unless it was compressed.
 ///
 /// # Errors
 /// `stored` is not exactly that object.
 pub fn decode(name: &ObjectName, stored: &Bytes) -> Result<Object, DecodeError> {
     let line = FirstLine::parse(stored)?;
     line.check_length(stored.len() as u64)?;
-    let head = line.head(name, stored)?;
-    let body = stored.slice(line.head_end()..);
+    let (head, decoded_bytes) = line.head(name, stored)?;
+    let mut body = stored.slice(line.head_end()..);
     if crc32fast::hash(&body) != line.body_crc {
         return Err(DecodeError::BodyChecksum);
+    }
+    if let Kind::Compressed(coding) = line.kind {
+        body = coding.decompress(&body, decoded_bytes).map_err(|error| DecodeError::Compressed(error.to_string()))?;
     }
     Ok(match head {
         Head::Page(head) => Object::Page(Arc::new(Page::new(head, body, name.path))),
@@ -204,14 +232,13 @@ pub fn decode(name: &ObjectName, stored: &Bytes) -> Result<Object, DecodeError> 
     })
 }
 
-/// The head alone, and how many bytes of body follow it. `start` must reach to the end of the head
+/// The head alone, and the bytes of the body, which are those that follow unless it was compressed. `start` must reach to the end of the head
 /// ([`FirstLine::head_end`]); nothing is said about the body.
 ///
 /// # Errors
 /// `start` does not begin with the whole head of that object.
 pub fn decode_head(name: &ObjectName, start: &[u8]) -> Result<(Head, u64), DecodeError> {
-    let line = FirstLine::parse(start)?;
-    Ok((line.head(name, start)?, line.body_bytes))
+    FirstLine::parse(start)?.head(name, start)
 }
 
 /// The first line: how much follows.
@@ -227,6 +254,7 @@ pub struct FirstLine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Page,
+    Compressed(Coding),
     Variants,
 }
 
@@ -261,6 +289,8 @@ impl FirstLine {
     fn parse_fields<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
         let kind = match words.next()? {
             "page" => Kind::Page,
+            "page+zstd" => Kind::Compressed(Coding::Zstd),
+            "page+gzip" => Kind::Compressed(Coding::Gzip),
             "variants" => Kind::Variants,
             _ => return None,
         };
@@ -268,7 +298,7 @@ impl FirstLine {
         let head_crc = u32::from_str_radix(words.next()?, 16).ok()?;
         let body_bytes = words.next()?.parse().ok().filter(|bytes| *bytes <= MAX_BODY_BYTES)?;
         let body_crc = u32::from_str_radix(words.next()?, 16).ok()?;
-        (kind == Kind::Page || body_bytes == 0).then_some(FirstLine {
+        (kind != Kind::Variants || body_bytes == 0).then_some(FirstLine {
             kind,
             head_bytes,
             head_crc,
@@ -315,8 +345,14 @@ impl FirstLine {
         if declared == found { Ok(()) } else { Err(DecodeError::Torn { declared, found }) }
     }
 
-    /// The head that follows this line in `start`.
-    fn head(&self, name: &ObjectName, start: &[u8]) -> Result<Head, DecodeError> {
+    /// Whether the body is compressed where it lies: then ranges of it cannot be read.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        matches!(self.kind, Kind::Compressed(_))
+    }
+
+    /// The head that follows this line in `start`, and the bytes of the body.
+    fn head(&self, name: &ObjectName, start: &[u8]) -> Result<(Head, u64), DecodeError> {
         let end = self.head_end();
         let (Some(json), Some(b'\n')) = (start.get(self.line_bytes()..end - 1), start.get(end - 1)) else {
             return Err(match start.len() < end {
@@ -328,12 +364,23 @@ impl FirstLine {
             return Err(DecodeError::HeadChecksum);
         }
         let malformed = |error: &dyn fmt::Display| DecodeError::Head(error.to_string());
+        let mut body_bytes = self.body_bytes;
         let (found, head) = match self.kind {
-            Kind::Page => serde_json::from_slice::<StoredPage>(json).map_err(|e| malformed(&e))?.into_head(),
+            Kind::Page | Kind::Compressed(_) => {
+                let page = serde_json::from_slice::<StoredPage>(json).map_err(|e| malformed(&e))?;
+                if page.decoded_bytes.is_some() != self.is_compressed() {
+                    return Err(malformed(&"decoded_bytes goes with compressed bodies alone"));
+                }
+                body_bytes = page.decoded_bytes.unwrap_or(body_bytes);
+                if self.is_compressed() && body_bytes > MAX_DECODED_BYTES {
+                    return Err(malformed(&"its body takes more than anything that is compressed"));
+                }
+                page.into_head()
+            }
             Kind::Variants => serde_json::from_slice::<StoredVariants>(json).map_err(|e| malformed(&e))?.into_head(),
         }
         .map_err(|e| malformed(&e))?;
-        if found == *name { Ok(head) } else { Err(DecodeError::Misplaced(found)) }
+        if found == *name { Ok((head, body_bytes)) } else { Err(DecodeError::Misplaced(found)) }
     }
 }
 
@@ -342,6 +389,8 @@ impl fmt::Display for FirstLine {
         let FirstLine { head_bytes, head_crc, body_bytes, body_crc, .. } = self;
         let kind = match self.kind {
             Kind::Page => "page",
+            Kind::Compressed(Coding::Zstd) => "page+zstd",
+            Kind::Compressed(Coding::Gzip) => "page+gzip",
             Kind::Variants => "variants",
         };
         writeln!(f, "{MAGIC}{VERSION} {kind} {head_bytes} {head_crc:08x} {body_bytes} {body_crc:08x}")

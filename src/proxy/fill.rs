@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, Response};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -88,10 +88,18 @@ pub(super) async fn fly(
 
 impl Handler {
     async fn look_in_store(&self, errand: &Errand) -> Option<Arrival> {
+        let applied = self.invalidations.applied();
         for (name, fields) in &errand.names {
-            let object = match timeout(READ_TIMEOUT, self.store.get(name)).await {
+            if self.is_known_absent(errand, name) {
+                continue;
+            }
+            let accept = |object: &Object| self.is_of_use(object, fields);
+            let object = match timeout(READ_TIMEOUT, self.store.get_accepted(name, &accept)).await {
                 Ok(Ok(Some(object))) => object,
-                Ok(Ok(None)) => continue,
+                Ok(Ok(None)) => {
+                    self.note_absent(name, applied);
+                    continue;
+                }
                 Ok(Err(error)) => {
                     self.note_store_failure(&error);
                     return None;
@@ -101,6 +109,9 @@ impl Handler {
                     return None;
                 }
             };
+            if !accept(&object) {
+                self.note_absent(name, applied);
+            }
             match object {
                 Object::Page(page) => {
                     if self.is_fresh(&page.head)
@@ -130,6 +141,17 @@ impl Handler {
             }
         }
         None
+    }
+
+    /// Whether a copy in one tier of the store spares a look into the next; `fields` led here.
+    fn is_of_use(&self, object: &Object, fields: &[HeaderName]) -> bool {
+        match object {
+            Object::Page(page) => self.is_fresh(&page.head) && self.invalidations.judge(page) == Verdict::Valid,
+            Object::Large(page) => {
+                self.is_fresh(&page.head) && self.invalidations.look_up(&page.head, &page.path_id) == Verdict::Valid
+            }
+            Object::Variants(variants) => variants.fields != fields,
+        }
     }
 
     /// A large page that was read takes its share of `cache.max_fill_bytes`, as one that is fetched does.
@@ -279,6 +301,8 @@ impl Handler {
         for key in &kept.displaced {
             self.store.remove(&errand.name(*key)).await?;
         }
+        self.absent.forget(&kept.key);
+        self.absent.forget(&errand.base);
         Ok(())
     }
 

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
+use super::absent::Absent;
 use super::answer;
 use super::body::{Body, BoxError};
 use super::errand::Errand;
@@ -66,6 +67,8 @@ pub struct Handler {
     pub(super) flights: Flights,
     /// Until when a page that could not be kept is fetched without collapsing.
     pub(super) uncacheable: quick_cache::sync::Cache<Key, u64>,
+    /// What a remote store did not have a moment ago.
+    pub(super) absent: Absent,
     pub(super) fill_memory: Arc<Semaphore>,
     pub(super) spools: Spools,
     /// Signposts are read and written by one at a time.
@@ -133,6 +136,7 @@ impl Handler {
             origin,
             flights: Flights::default(),
             uncacheable: quick_cache::sync::Cache::new(UNCACHEABLE_MAX),
+            absent: Absent::default(),
             fill_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
             spools: Spools::new(temporary_folder(config), config.cache.max_temporary_bytes),
             signposting: parking_lot::Mutex::default(),

@@ -4,6 +4,7 @@
 //! `flight` collapses requests for the same page, whose bytes are in its `cabin`, `errand` is what a flight is for, `fill` fetches, `intake` takes the body in, `kept` makes the response a
 //! page, `large` sends one that memory does not hold. `pass` goes past the cache, with `upload` and `tunnel`. [`origin`] is the only door to the app behind; [`connection`], [`wire`] and [`interim`] are the one to visitors.
 
+mod absent;
 mod answer;
 pub mod body;
 mod cabin;

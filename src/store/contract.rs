@@ -180,7 +180,9 @@ pub async fn the_last_put_wins(store: Fresh) {
         put(&store, &(name.clone(), object.clone())).await;
         assert_same(&object, &get(&store, &name).await.expect("it was put"));
     }
-    assert_eq!(store.usage().objects, 1);
+    if !store.is_remote() {
+        assert_eq!(store.usage().objects, 1);
+    }
 }
 
 pub async fn a_page_takes_the_place_of_a_signpost_and_back(store: Fresh) {
@@ -367,6 +369,11 @@ pub async fn many_at_once_under_one_name_see_whole_objects(store: Fresh) {
 }
 
 pub async fn usage_follows_what_is_kept(store: Fresh) {
+    if store.is_remote() {
+        // Counting costs requests: its sweeper tells it what it has seen.
+        assert!(!store.usage().exact);
+        return;
+    }
     let before = store.usage();
     assert_eq!((before.objects, before.bytes), (0, 0));
     let pages = [page("/1/", &[0; 50_000]), page("/2/", &[0; 50_000])];

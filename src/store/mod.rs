@@ -14,6 +14,7 @@ pub mod memory;
 pub mod memory_tier;
 pub mod s3;
 pub mod spool;
+pub mod tiered;
 
 use std::fmt;
 
@@ -81,6 +82,9 @@ pub struct TooLarge {
     pub limit_bytes: u64,
 }
 
+/// Can the caller use this object? Asked of each copy that a store of several tiers holds.
+pub type Accept<'a> = &'a (dyn Fn(&Object) -> bool + Send + Sync);
+
 /// A place where pages are kept. Its contract is `store::contract`, which every implementation passes.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
@@ -93,6 +97,17 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// The store could not be asked.
     async fn get(&self, name: &ObjectName) -> Result<Option<Object>, StoreError>;
+
+    /// As [`Store::get`]. A store with more than one copy looks on while `accept` says no: one tier may hold a page that was
+    /// invalidated, another the page that took its place. Whoever asks judges what is returned all the same: `accept` may have
+    /// said no to it, or may not have been asked.
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    async fn get_accepted(&self, name: &ObjectName, accept: Accept<'_>) -> Result<Option<Object>, StoreError> {
+        _ = accept;
+        self.get(name).await
+    }
 
     /// Keeps the object under the name, whole or not at all; the last writer wins. The body of a large page is read once, from its first to its last
     /// byte, and never held in memory as a whole, but by a store that lies in memory itself.
@@ -138,4 +153,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// How full it is.
     fn usage(&self) -> Usage;
+
+    /// Does every look cost a request over the network? Then a look that found nothing is remembered, and what invalidations
+    /// killed is removed by a sweeper instead of one listing per invalidated path.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// What is wrong with it, in words, as far as it knows without a look; `None`: nothing.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }

@@ -28,6 +28,9 @@ pub(super) struct StoredPage {
     journal: JournalId,
     tags: Vec<Arc<str>>,
     varied_by: Vec<(String, String)>,
+    /// Bytes of a body that is compressed where it lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) decoded_bytes: Option<u64>,
 }
 
 impl StoredPage {
@@ -46,6 +49,7 @@ impl StoredPage {
             journal: head.journal.clone(),
             tags: head.tags.clone(),
             varied_by: head.varied_by.iter().map(|(field, value)| (field.to_string(), value.clone())).collect(),
+            decoded_bytes: None,
         }
     }
 

@@ -4,4 +4,5 @@ mod bucket;
 mod faults;
 mod journal;
 mod policy;
+mod store;
 mod tools;

@@ -33,8 +33,8 @@ impl Server {
     #[expect(clippy::disallowed_methods, reason = "whoever started the servers says in the environment where they are")]
     pub fn endpoint(self) -> String {
         let variable = match self {
-            Server::Moto => "EVERPAGE_S3_MOTO",
-            Server::Rgw => "EVERPAGE_S3_RGW",
+            Server::Moto => "TEST_S3_MOTO",
+            Server::Rgw => "TEST_S3_RGW",
         };
         std::env::var(variable).expect("start the S3 servers: eval \"$(tests/s3/up)\"")
     }

@@ -1,0 +1,64 @@
+//! Which store, and which journal? What `[store]` asks for, tried before anybody is answered.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::{Config, StoreKind};
+use crate::invalidation::journal::memory::MemoryJournal;
+use crate::invalidation::journal::{self, Journal, Recovered, random_identity};
+use crate::store::Store;
+use crate::store::filesystem::{FilesystemStore, Limits};
+use crate::store::memory::MemoryStore;
+use crate::store::s3::S3Store;
+use crate::store::s3::bucket::Bucket;
+use crate::store::tiered::TieredStore;
+
+/// What pages and invalidations are kept in.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) recovered: Recovered,
+    /// With `store.kind = "s3"`.
+    pub(super) bucket: Option<Bucket>,
+}
+
+pub(super) async fn open(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
+    match config.store.kind {
+        StoreKind::Memory => {
+            let journal = Arc::new(MemoryJournal::new(random_identity()));
+            let store = Arc::new(MemoryStore::new(config.memory.capacity));
+            Ok(Opened { store, journal, recovered: Recovered::default(), bucket: None })
+        }
+        StoreKind::Filesystem => open_folder(config, clock),
+        StoreKind::S3 => open_bucket(config, clock).await,
+    }
+}
+
+/// The store's lock covers the journal in the same folder: it comes first.
+fn open_folder(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
+    let settings = &config.store.filesystem;
+    let flavor = &config.cache.flavor;
+    let limits = Limits { max_bytes: settings.max_bytes, max_memory_bytes: config.cache.max_memory_size };
+    let store = FilesystemStore::open(&settings.path, flavor, config.cache.version, limits, clock)?;
+    let folder = settings.path.join(if flavor.is_empty() { "default" } else { flavor });
+    let (journal, recovered) = journal::filesystem::open(&folder, clock.now(), random_identity)?;
+    Ok(Opened { store: Arc::new(store), journal: Arc::new(journal), recovered, bucket: None })
+}
+
+async fn open_bucket(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
+    let settings = &config.store.s3;
+    let (flavor, version, max_memory_bytes) =
+        (&config.cache.flavor, config.cache.version, config.cache.max_memory_size);
+    let bucket = Bucket::open(settings).await?;
+    let pages = Arc::new(S3Store::new(bucket.clone(), settings, flavor, version, max_memory_bytes));
+    let store: Arc<dyn Store> = match &settings.disk_cache.path {
+        Some(path) => {
+            let limits = Limits { max_bytes: settings.disk_cache.max_bytes, max_memory_bytes };
+            let front = Arc::new(FilesystemStore::open(path, flavor, version, limits, clock)?);
+            Arc::new(TieredStore::new(front, pages))
+        }
+        None => pages,
+    };
+    let (journal, recovered) = journal::s3::open(bucket.clone(), flavor, config.cluster.lease, clock).await?;
+    Ok(Opened { store, journal: Arc::new(journal), recovered, bucket: Some(bucket) })
+}
