@@ -12,6 +12,8 @@
 //!    and written to the store, behind everyone's back. A body too large for memory gathers in a temporary file ([`store::spool`]), from which
 //!    everyone on board reads, and is read from the store by each visitor for himself ([`page::large`]).
 //!
+//! With a journal that other nodes share ([`invalidation::journal::s3`]), a request is looked up only while this node knows the journal well enough.
+//!
 //! The other half is [`invalidation`]: a record is made durable, applied to the index, and only then answered. Its documentation holds the promise
 //! and why it is kept. [`admin`] is how apps and operators reach it.
 //!

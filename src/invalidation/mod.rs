@@ -20,6 +20,22 @@
 //! - **a late writer** writes an object that every reader judges by its own `as_of`;
 //! - **a restart**: the record is durable before it is applied, and applied before the POST is answered.
 //!
+//! # Several nodes
+//!
+//! A journal in a bucket ([`journal::s3`]) has many writers. A node may rely on what it knows of it for one [lease], counted from *before* its last look
+//! was sent. Let a record be durable at t. A node that serves after t + lease has looked after t, and that look has shown the record. So whoever
+//! appends waits, before the answer, until the leases of all other members must have run out.
+//!
+//! - A look's news are applied before the lease is longer, and in the order in which the journal told them, whoever asked.
+//! - A request that finds the lease run out looks first, once for all who wait; if it cannot, it goes to the origin.
+//! - An append is a look too: its swap shows that nothing came between.
+//! - A page from the future of what this node knows is not valid *here* yet: the next look makes it so.
+//!
+//! It does not cover an answer that was on its way before the POST was answered, an origin that renders old data after it (a replica that lags), a
+//! bucket that was set back to an older state, and clocks whose rates differ by more than the margin of 2 per cent.
+//!
+//! # Journals
+//!
 //! A page names its journal too. A lost, damaged or copied journal is replaced by a new one with another identity: then no page is valid any more. A
 //! page whose `as_of` lies in its journal's future shows that records were lost, and is not valid either.
 //!
