@@ -2,6 +2,7 @@
 //!
 //! Everything that must be right is tried in [`Server::bind`]: whoever gets a server can run it.
 
+mod address;
 mod opening;
 
 use std::net::SocketAddr;
@@ -19,9 +20,11 @@ use tokio_util::task::TaskTracker;
 
 use self::opening::Opened;
 use crate::admin;
+use crate::admin::ring::Ringer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::invalidation::Invalidations;
+use crate::invalidation::ring::Bell;
 use crate::metrics::{Metrics, Reading};
 use crate::policy::rules::Rules;
 use crate::proxy::connection;
@@ -73,14 +76,14 @@ impl Server {
         let rules = Arc::new(Rules::new(&config.cache)?);
         let metrics = Arc::new(Metrics::default());
         let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size));
-        // The store's lock covers the journal in the same folder: it comes first.
-        let Opened { store, journal, recovered, bucket } = opening::open(&config, clock).await?;
         let public = listen("listen", config.listen).await?;
         let admin = listen("admin.listen", config.admin.listen).await?;
-        // Port 0 asked for any: from here on it is known which.
+        // Port 0 asked for any: from here on it is known which, and other nodes can be told.
         (config.listen, config.admin.listen) = (public.local_addr()?, admin.local_addr()?);
+        let Opened { store, journal, recovered, bucket } = opening::open(&config, clock).await?;
         let config = Arc::new(config);
-        let invalidations = Arc::new(Invalidations::start(journal, recovered));
+        let bell: Arc<dyn Bell> = Arc::new(Ringer::default());
+        let invalidations = Arc::new(Invalidations::start_with(journal, recovered, Some(bell)));
         let origin = Arc::new(HttpOrigin::new(&config.origin, tls::client(&config.origin)?)?);
         let handler = Arc::new(Handler::new(
             &config,

@@ -18,6 +18,7 @@ mod judgement;
 mod metrics;
 mod pages;
 mod parameters;
+pub mod ring;
 mod status;
 mod survey;
 #[cfg(test)]
@@ -56,6 +57,9 @@ const BODY_BYTES: usize = 10 << 20;
 const REQUESTS_MAX: usize = 256;
 /// How long a request may take, its body included.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Calls of other nodes at the same time: as many nodes as there may be, a few calls of each.
+const RINGS_MAX: usize = 1024;
 
 /// Fetches a page anew through the data plane: a request with an absolute URI. The composition root knows how.
 pub type Refetch =
@@ -118,7 +122,16 @@ pub fn router(parties: Parties) -> Router {
         .route("/", get(dashboard::page))
         .route("/dashboard.css", get(dashboard::style))
         .route("/dashboard.js", get(dashboard::script));
+    // Shows a secret of its own, and asks for one look at most.
+    let ring =
+        Router::new().route(ring::PATH, post(ring::ring)).layer(RequestBodyLimitLayer::new(ring::BYTES_MAX)).layer(
+            ServiceBuilder::new()
+                .layer(HandleErrorLayer::new(answer::overloaded))
+                .load_shed()
+                .layer(GlobalConcurrencyLimitLayer::new(RINGS_MAX)),
+        );
     health
+        .merge(ring)
         .merge(files)
         .merge(resources(&control))
         .with_state(control)

@@ -68,9 +68,6 @@ pub(super) fn from_variables(variables: &[(String, String)]) -> (Vec<(&'static K
 
 fn unknown_variable(name: &str, place: Place) -> Problem {
     let key = name.trim_start_matches(PREFIX).to_ascii_lowercase().replace("__", ".");
-    if keys::is_later(&key) {
-        return Problem { place, what: "this is not yet in this version".to_owned(), expected: String::new() };
-    }
     let expected = keys::closest(&key, KEYS.iter().map(|key| key.name))
         .map_or_else(|| format!("a name such as {}", variable("origin.url")), variable);
     Problem { place, what: "no setting has this variable".to_owned(), expected }

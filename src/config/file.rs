@@ -49,9 +49,6 @@ impl Settings {
     }
 
     fn unknown<T>(&mut self, path: &str, name: &Spanned<T>) {
-        if keys::is_later(path) {
-            return self.problem(name, format!("`{path}` is not yet in this version"), String::new());
-        }
         let sections = KEYS.iter().filter_map(|key| key.name.rsplit_once('.').map(|(section, _)| section));
         let meant = keys::closest(path, KEYS.iter().map(|key| key.name).chain(sections));
         let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();

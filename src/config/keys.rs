@@ -10,7 +10,7 @@ use super::kinds::{
 };
 use super::s3_words::{
     ACCESS_KEY, ACCOUNT, ADDRESSING_STYLES, BUCKET, BUCKET_ACL, COMPRESSIONS, DOMAIN, ENCRYPTION, ENDPOINT,
-    EXPORT_PREFIX, FIELD_VALUE, KMS_KEY, LOCATION, MEDIA_TYPE, OBJECT_ACL, OUTAGES, PROFILE, PROXY, REGION,
+    EXPORT_PREFIX, FIELD_VALUE, KMS_KEY, LOCATION, MEDIA_TYPE, NODE_URL, OBJECT_ACL, OUTAGES, PROFILE, PROXY, REGION,
     REQUEST_PAYER, SECRET_KEY, SESSION_TOKEN, STORAGE_CLASS, TAGGING,
 };
 use super::words::{
@@ -28,9 +28,6 @@ pub(super) struct Key {
     /// As one would write it in a file; `None`: it is only another way to set another key.
     pub(super) show: fn(&Config) -> Option<Json>,
 }
-
-/// Sections and keys that later versions will know.
-pub(super) const LATER_SECTIONS: &[&str] = &["cluster.node_url", "cluster.secret"];
 
 /// `http` reads no longer request target.
 const LONGEST_TARGET: usize = u16::MAX as usize - 1;
@@ -163,34 +160,31 @@ pub(super) const KEYS: &[Key] = &[
     key!(admin.listen, ADDRESS),
     key!(admin.token, TOKEN),
     file_of!(admin.token, TOKEN),
-    key!(cluster.lease, Time(100, 300 * SECOND)),
+    // Whoever invalidates may have to wait so long, and clients have limits.
+    key!(cluster.lease, Time(100, 10 * SECOND)),
     key!(cluster.on_store_outage, choice(OUTAGES)),
+    key!(cluster.node_url, NODE_URL),
     key!(log.level, LEVEL),
     key!(log.format, LOG_FORMAT),
     key!(log.access, Switch),
 ];
 
-const LIFETIME: Choice<Lifetime> =
-    Choice { words: &[("forever", Lifetime::Forever), ("origin", Lifetime::Origin)], later: &[] };
+const LIFETIME: Choice<Lifetime> = Choice { words: &[("forever", Lifetime::Forever), ("origin", Lifetime::Origin)] };
 
 const QUERY: Choice<QueryPolicy> = Choice {
     words: &[("include", QueryPolicy::Include), ("ignore", QueryPolicy::Ignore), ("bypass", QueryPolicy::Bypass)],
-    later: &[],
 };
 
 const UNKEYED_HEADERS: Choice<UnkeyedHeaders> =
-    Choice { words: &[("forward", UnkeyedHeaders::Forward), ("drop", UnkeyedHeaders::Drop)], later: &[] };
+    Choice { words: &[("forward", UnkeyedHeaders::Forward), ("drop", UnkeyedHeaders::Drop)] };
 
-const STORE_KIND: Choice<StoreKind> = Choice {
-    words: &[("filesystem", StoreKind::Filesystem), ("s3", StoreKind::S3), ("memory", StoreKind::Memory)],
-    later: &[],
-};
+const STORE_KIND: Choice<StoreKind> =
+    Choice { words: &[("filesystem", StoreKind::Filesystem), ("s3", StoreKind::S3), ("memory", StoreKind::Memory)] };
 
-const LOG_FORMAT: Choice<LogFormat> =
-    Choice { words: &[("text", LogFormat::Text), ("json", LogFormat::Json)], later: &[] };
+const LOG_FORMAT: Choice<LogFormat> = Choice { words: &[("text", LogFormat::Text), ("json", LogFormat::Json)] };
 
 const fn choice<T>(words: &'static [(&'static str, T)]) -> Choice<T> {
-    Choice { words, later: &[] }
+    Choice { words }
 }
 
 const fn list<K>(item: K) -> List<K> {
@@ -205,11 +199,6 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 /// Are there keys below this name?
 pub(super) fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| is_below(key.name, name))
-}
-
-/// Is this, or what it lies in, a section of a later version?
-pub(super) fn is_later(name: &str) -> bool {
-    LATER_SECTIONS.iter().any(|section| name == *section || is_below(name, section))
 }
 
 fn is_below(name: &str, section: &str) -> bool {

@@ -195,8 +195,6 @@ impl Kind for Time {
 /// One of a few words.
 pub(super) struct Choice<T: 'static> {
     pub(super) words: &'static [(&'static str, T)],
-    /// Words that will mean something in a later version.
-    pub(super) later: &'static [&'static str],
 }
 
 impl<T: Copy + PartialEq> Kind for Choice<T> {
@@ -210,9 +208,6 @@ impl<T: Copy + PartialEq> Kind for Choice<T> {
 
     fn read(&self, given: &Given) -> Result<T, Problems> {
         let text = given.text(&self.expected())?;
-        if self.later.contains(&text) {
-            return Err(given.wrong(format!("{} is not yet in this version", quoted(text)), &self.expected()));
-        }
         self.words
             .iter()
             .find_map(|(word, value)| (*word == text).then_some(*value))

@@ -137,6 +137,8 @@ pub struct Cluster {
     pub lease: Duration,
     /// What happens when the lease has run out and the journal cannot be looked at.
     pub on_store_outage: OnStoreOutage,
+    /// Where other nodes reach this node's admin listener; `None`: at its own address, as far as that can be told.
+    pub node_url: Option<http::Uri>,
 }
 
 /// `cluster.on_store_outage`
@@ -218,6 +220,6 @@ impl Default for S3Store {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Cluster { lease: Duration::from_secs(2), on_store_outage: OnStoreOutage::Origin }
+        Cluster { lease: Duration::from_secs(2), on_store_outage: OnStoreOutage::Origin, node_url: None }
     }
 }

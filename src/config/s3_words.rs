@@ -136,6 +136,26 @@ pub(super) const ENDPOINT: Text<Option<Uri>> = Text {
     show: |url| url.as_ref().map(show_site).unwrap_or_default(),
 };
 
+/// The admin listener speaks plain HTTP.
+pub(super) const NODE_URL: Text<Option<Uri>> = Text {
+    expected: r#"where other nodes reach this node's admin listener, such as "http://10.0.0.7:8081""#,
+    read: |text| {
+        let reasons = SiteReasons {
+            user: "nodes know each other by a secret in the journal",
+            path: "nodes know it",
+            query: "nodes need none",
+        };
+        match text {
+            "" => Ok(None),
+            _ => match site(text, &reasons)? {
+                url if url.scheme_str() == Some("http") => Ok(Some(url)),
+                _ => Err("the admin listener speaks no TLS".to_owned()),
+            },
+        }
+    },
+    show: |url| url.as_ref().map(show_site).unwrap_or_default(),
+};
+
 pub(super) const PROXY: Text<Option<Uri>> = Text {
     expected: r#"scheme and authority, such as "http://proxy.internal:3128""#,
     read: |text| {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::journal::Others;
+use super::journal::Other;
+use super::ring::{longest_wait, ring};
 use super::selector::Record;
 use super::{NotDurable, Shared};
 use crate::page::Sequence;
@@ -69,21 +70,34 @@ async fn write(shared: &Arc<Shared>, batch: Batch, waits: &TaskTracker) {
     shared.lease.extend(appended.began);
     drop(turn);
     let before = Ok(appended.last.0 - batch.records.len() as u64);
-    if appended.others.wait.is_zero() {
+    if appended.others.is_empty() {
         return batch.answer(&before);
     }
     // The next batch need not wait for this one's others.
-    let shared = Arc::clone(shared);
+    let (shared, durable) = (Arc::clone(shared), Instant::now());
     waits.spawn(async move {
-        tokio::time::sleep(appended.others.wait).await;
+        let silent = tell(&shared, appended.others, appended.last).await;
+        sleep_until(durable + longest_wait(&silent)).await;
         batch.answer(&before);
-        pass_over(&shared, &appended.others).await;
+        pass_over(&shared, &silent).await;
     });
 }
 
+/// Rings the others; returns those who have not answered.
+async fn tell(shared: &Shared, others: Vec<Other>, sequence: Sequence) -> Vec<Other> {
+    match (&shared.bell, shared.journal.circle()) {
+        (Some(bell), Some(circle)) => ring(bell, &circle, &shared.journal_id, others, sequence).await,
+        _ => others,
+    }
+}
+
 /// None of them can serve what they knew: the next invalidation need not wait for them again.
-async fn pass_over(shared: &Shared, others: &Others) {
-    if let Err(error) = shared.journal.pass_over(&others.nodes).await {
+async fn pass_over(shared: &Shared, silent: &[Other]) {
+    let tickets: Vec<_> = silent.iter().map(|other| Arc::clone(&other.ticket)).collect();
+    if tickets.is_empty() {
+        return;
+    }
+    if let Err(error) = shared.journal.pass_over(&tickets).await {
         tracing::debug!(%error, "other nodes will be waited for again");
     }
 }

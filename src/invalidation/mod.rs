@@ -22,9 +22,9 @@
 //!
 //! # Several nodes
 //!
-//! A journal in a bucket ([`journal::s3`]) has many writers. A node may rely on what it knows of it for one [lease], counted from *before* its last look
+//! A journal in a bucket ([`journal::s3`]) has many writers. A node may rely on what it knows of it for one lease, counted from *before* its last look
 //! was sent. Let a record be durable at t. A node that serves after t + lease has looked after t, and that look has shown the record. So whoever
-//! appends waits, before the answer, until the leases of all other members must have run out.
+//! appends waits, before the answer, until each other member has said that it knows the record ([`ring`]), or its lease must have run out.
 //!
 //! - A look's news are applied before the lease is longer, and in the order in which the journal told them, whoever asked.
 //! - A request that finds the lease run out looks first, once for all who wait; if it cannot, it goes to the origin.
@@ -53,6 +53,7 @@ pub mod index;
 pub mod journal;
 mod lease;
 mod past;
+pub mod ring;
 pub mod selector;
 #[cfg(test)]
 mod tests;
@@ -70,9 +71,10 @@ use tokio_util::task::TaskTracker;
 
 use self::commit::{Waiting, commit};
 use self::index::{Index, Newest, Subject};
-use self::journal::{Journal, JournalError, Recovered, Seen};
+use self::journal::{Circle, Journal, JournalError, Recovered, Seen};
 use self::lease::Lease;
 use self::past::Past;
+use self::ring::Bell;
 use self::selector::Record;
 use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
 
@@ -146,6 +148,7 @@ struct Shared {
     /// Records of changes that have happened and are not durable yet.
     overdue: Mutex<Vec<Arc<Record>>>,
     lease: Lease,
+    bell: Option<Arc<dyn Bell>>,
     /// Held from a call of the journal until what it told is applied: news are applied in the order in which they were told.
     turn: tokio::sync::Mutex<()>,
 }
@@ -154,7 +157,13 @@ impl Invalidations {
     /// Applies what the journal holds and starts the task that writes to it.
     #[must_use]
     pub fn start(journal: Arc<dyn Journal>, recovered: Recovered) -> Self {
-        let shared = Shared::recover(journal, recovered);
+        Self::start_with(journal, recovered, None)
+    }
+
+    /// As [`Invalidations::start`], with a way to ring the journal's other nodes.
+    #[must_use]
+    pub fn start_with(journal: Arc<dyn Journal>, recovered: Recovered, bell: Option<Arc<dyn Bell>>) -> Self {
+        let shared = Shared::recover(journal, recovered, bell);
         let shared = Arc::new(shared);
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let writer = TaskTracker::new();
@@ -271,6 +280,26 @@ impl Invalidations {
         timeout(lease.max(LOOK_PATIENCE), look).await.unwrap_or(Err(OutOfReach))
     }
 
+    /// Another node has appended this record: looks at the journal, unless it is known already. Returns what is applied then.
+    ///
+    /// # Errors
+    /// The journal is out of reach, or does not answer in time.
+    pub async fn heed(&self, sequence: Sequence) -> Result<Sequence, OutOfReach> {
+        let lease = self.shared.lease.length().ok_or(OutOfReach)?;
+        // One look for all who ring at once.
+        let _looking = self.shared.lease.looking.lock().await;
+        if self.applied() < sequence {
+            self.shared.look(lease).await?;
+        }
+        Ok(self.applied())
+    }
+
+    /// How the nodes of this journal know each other; `None`: there is only this one.
+    #[must_use]
+    pub fn circle(&self) -> Option<Circle> {
+        self.shared.journal.circle()
+    }
+
     /// For how long the journal has been out of reach, and why.
     #[must_use]
     pub fn outage(&self) -> Option<(Duration, String)> {
@@ -336,7 +365,7 @@ fn unfold(sequence: Sequence, bytes: &[u8], past: &mut Past) -> Index {
 }
 
 impl Shared {
-    fn recover(journal: Arc<dyn Journal>, recovered: Recovered) -> Self {
+    fn recover(journal: Arc<dyn Journal>, recovered: Recovered, bell: Option<Arc<dyn Bell>>) -> Self {
         let mut past = Past::default();
         let mut index = Index::default();
         let mut applied = Sequence(0);
@@ -359,6 +388,7 @@ impl Shared {
             past: Mutex::new(past),
             overdue: Mutex::default(),
             lease,
+            bell,
             turn: tokio::sync::Mutex::default(),
         }
     }

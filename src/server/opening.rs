@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::address;
 use crate::clock::Clock;
 use crate::config::{Config, StoreKind};
 use crate::invalidation::journal::memory::MemoryJournal;
@@ -59,6 +60,7 @@ async fn open_bucket(config: &Config, clock: Clock) -> anyhow::Result<Opened> {
         }
         None => pages,
     };
-    let (journal, recovered) = journal::s3::open(bucket.clone(), flavor, config.cluster.lease, clock).await?;
+    let url = address::of_node(config, config.admin.listen);
+    let (journal, recovered) = journal::s3::open(bucket.clone(), flavor, config.cluster.lease, url, clock).await?;
     Ok(Opened { store, journal: Arc::new(journal), recovered, bucket: Some(bucket) })
 }

@@ -27,8 +27,8 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[
 const RESERVED: &[(&[&str], &[&str], &str)] = &[
     (
         &["HttpConnector", "TcpStream::connect", ".connect("],
-        &["proxy/origin.rs", "cli/", "store/s3/client"],
-        "one place connects to the origin, one to S3; the client commands connect to the admin API",
+        &["proxy/origin.rs", "cli/", "store/s3/client", "admin/ring.rs", "server/address.rs"],
+        "one place connects to the origin, one to S3, one to other nodes; the client commands connect to the admin API",
     ),
     (&["aws_sdk", "aws_config"], &["store/s3"], "one place knows the SDK of S3"),
     (

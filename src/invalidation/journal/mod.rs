@@ -46,7 +46,7 @@ pub struct Appended {
     /// When the look at the journal began that this append is as good as; for journals with [`Terms`].
     pub began: Ticks,
     /// Others that may not have heard of them.
-    pub others: Others,
+    pub others: Vec<Other>,
 }
 
 impl Appended {
@@ -56,17 +56,30 @@ impl Appended {
         let first = last.0 + 1 - records.len() as u64;
         let numbered = (first..).map(Sequence).zip(records.iter().cloned());
         let news = Recovered { snapshot: None, records: numbered.collect() };
-        Appended { last, news, began: Ticks::default(), others: Others::default() }
+        Appended { last, news, began: Ticks::default(), others: Vec::new() }
     }
 }
 
-/// Who else may serve from what it knew.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Others {
-    /// How long it takes until none of them serves without having looked; zero: there is nobody to wait for.
+/// Another node that may serve from what it knew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Its id.
+    pub node: Arc<str>,
+    /// What [`Journal::pass_over`] knows it by: its id and how often it has joined.
+    pub ticket: Arc<str>,
+    /// Where it can be rung.
+    pub url: Option<Arc<str>>,
+    /// How long it takes until it cannot serve without having looked.
     pub wait: Duration,
-    /// Their ids.
-    pub nodes: Vec<Arc<str>>,
+}
+
+/// How the nodes of a shared journal know each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Circle {
+    /// This node's id.
+    pub node: Arc<str>,
+    /// What only those know who can read the journal.
+    pub secret: Arc<str>,
 }
 
 /// What a look at a shared journal showed.
@@ -152,7 +165,7 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// They will be waited for again.
-    async fn pass_over(&self, _nodes: &[Arc<str>]) -> Result<(), JournalError> {
+    async fn pass_over(&self, _tickets: &[Arc<str>]) -> Result<(), JournalError> {
         Ok(())
     }
 
@@ -162,6 +175,11 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     /// They will.
     async fn leave(&self) -> Result<(), JournalError> {
         Ok(())
+    }
+
+    /// How its nodes know each other; `None`: there is only this one.
+    fn circle(&self) -> Option<Circle> {
+        None
     }
 
     /// Nodes that may serve from what they know, this one included, as far as is known.

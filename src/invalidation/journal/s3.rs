@@ -11,7 +11,7 @@
 //! - A swap that was lost (412) is tried again on the head that won. One whose answer is lost may have been carried out: the head is read, and the word
 //!   of the batch looked for in it. The word is the same at each try, and at most one of them can succeed.
 //! - An append whose outcome stays unknown is an error: nothing is claimed. If it was carried out, the next look shows it like a record of somebody else.
-//! - A look is a conditional GET. It counts only if it shows this node as a [member](head); otherwise the node joins again first.
+//! - A look is a conditional GET. It counts only if it shows this node as a member; otherwise the node joins again first.
 //! - A head of another journal, or none, is never taken over while the process lives: the lease runs out, and requests go to the origin.
 //!
 //! It relies on the bucket's promise that a read which begins after a write has been answered sees it (S3's strong consistency), and on swaps that only
@@ -34,9 +34,9 @@ use tokio::time::Instant;
 
 pub use self::opening::{OpenError, open};
 
-use self::head::{Batch, Head, INLINE_BYTES, Part, ticket};
+use self::head::{Batch, Head, INLINE_BYTES, Member, Part, ticket};
 use self::reading::{HEAD_BYTES_MAX, Missing, Pauses, RECORDS, SNAPSHOT, parse_head, read, swap};
-use super::{Appended, Journal, JournalError, Others, Recovered, Seen, Terms};
+use super::{Appended, Circle, Journal, JournalError, Other, Recovered, Seen, Terms};
 use crate::clock::Ticks;
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
@@ -56,6 +56,8 @@ pub struct S3Journal {
     folder: String,
     id: JournalId,
     node: Arc<str>,
+    url: Option<Arc<str>>,
+    secret: Arc<str>,
     terms: Terms,
     state: Mutex<State>,
     tail_bytes: AtomicU64,
@@ -86,12 +88,24 @@ impl S3Journal {
         move |error| JournalError::new(action, error)
     }
 
+    /// [`S3Journal::note`], while nobody else knows it.
+    fn note_now(&mut self) {
+        let (tail_bytes, nodes) = Self::figures(self.state.get_mut());
+        (self.tail_bytes, self.nodes) = (tail_bytes.into(), nodes.into());
+    }
+
     /// For those who ask without waiting.
     fn note(&self, state: &State) {
-        let crowded = if state.head.parts.len() > PARTS_MAX { FOLD_NOW_BYTES } else { 0 };
-        self.tail_bytes.store(crowded + state.head.tail_bytes(), Ordering::Relaxed);
-        let nodes = state.head.members.values().filter(|member| member.passed_over.is_none()).count();
-        self.nodes.store(u32::try_from(nodes).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let (tail_bytes, nodes) = Self::figures(state);
+        self.tail_bytes.store(tail_bytes, Ordering::Relaxed);
+        self.nodes.store(nodes, Ordering::Relaxed);
+    }
+
+    /// What [`Journal::tail_bytes`] and [`Journal::nodes`] say.
+    fn figures(State { head, .. }: &State) -> (u64, u32) {
+        let crowded = if head.parts.len() > PARTS_MAX { FOLD_NOW_BYTES } else { 0 };
+        let nodes = head.members.values().filter(|member| member.passed_over.is_none()).count();
+        (crowded + head.tail_bytes(), u32::try_from(nodes).unwrap_or(u32::MAX))
     }
 
     /// Takes over a head that was read or written at this moment or before.
@@ -181,7 +195,7 @@ impl S3Journal {
         }
         tracing::debug!("others have given this node up: it joins again");
         self.change(state, "join again", |head, _| {
-            head.join(&self.node, self.terms.lease, self.terms.clock.now());
+            head.join(&self.node, self.terms.lease, self.url.as_ref(), self.terms.clock.now());
             true
         })
         .await
@@ -200,16 +214,15 @@ impl S3Journal {
     }
 
     /// Those whom the record just appended may not have reached.
-    fn others(&self, head: &Head) -> Others {
+    fn others(&self, head: &Head) -> Vec<Other> {
         let others = head.members.iter().filter(|(node, _)| **node != self.node);
-        let mut result = Others::default();
-        for (node, member) in others {
-            result.wait = result.wait.max(with_margin(member.lease()));
-            if member.passed_over.is_none() {
-                result.nodes.push(ticket(node, member.epoch));
-            }
-        }
-        result
+        let other = |(node, member): (&Arc<str>, &Member)| Other {
+            node: Arc::clone(node),
+            ticket: ticket(node, member.epoch),
+            url: member.url.clone(),
+            wait: with_margin(member.lease()),
+        };
+        others.map(other).collect()
     }
 
     /// Drops those who were passed over so long ago that they cannot serve.
@@ -268,7 +281,7 @@ impl Journal for S3Journal {
                 }
                 self.drop_silent(head, marks);
                 if !head.admits(&self.node) {
-                    head.join(&self.node, self.terms.lease, self.terms.clock.now());
+                    head.join(&self.node, self.terms.lease, self.url.as_ref(), self.terms.clock.now());
                 }
                 head.append(batch.clone());
                 true
@@ -277,7 +290,7 @@ impl Journal for S3Journal {
         let last = state.head.find(&token).unwrap_or(state.head.sequence);
         // Found in a head that others have changed since, where this node may have been passed over.
         let began = if records.is_empty() { Ticks::default() } else { self.ensure_member(state, began).await? };
-        let others = if records.is_empty() { Others::default() } else { self.others(&state.head) };
+        let others = if records.is_empty() { Vec::new() } else { self.others(&state.head) };
         state.own = Some((token, records.to_vec()));
         let news = self.tell(state).await?;
         Ok(Appended { last, news, began, others })
@@ -342,10 +355,10 @@ impl Journal for S3Journal {
         Ok(Seen { news, began })
     }
 
-    async fn pass_over(&self, nodes: &[Arc<str>]) -> Result<(), JournalError> {
+    async fn pass_over(&self, tickets: &[Arc<str>]) -> Result<(), JournalError> {
         let mut state = self.state.lock().await;
         let mark: Arc<str> = uuid::Uuid::new_v4().simple().to_string().into();
-        self.change(&mut state, "pass over silent nodes", |head, _| head.pass_over(nodes, &mark)).await.map(|_| ())
+        self.change(&mut state, "pass over silent nodes", |head, _| head.pass_over(tickets, &mark)).await.map(|_| ())
     }
 
     async fn leave(&self) -> Result<(), JournalError> {
@@ -353,6 +366,10 @@ impl Journal for S3Journal {
         let changed = self.change(&mut state, "leave", |head, _| head.members.remove(&self.node).is_some()).await;
         state.has_left = true;
         changed.map(|_| ())
+    }
+
+    fn circle(&self) -> Option<Circle> {
+        Some(Circle { node: Arc::clone(&self.node), secret: Arc::clone(&self.secret) })
     }
 
     fn nodes(&self) -> u32 {

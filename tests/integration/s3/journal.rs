@@ -8,7 +8,7 @@ use everpage::clock::Clock;
 use everpage::invalidation::Invalidations;
 use everpage::invalidation::journal::contract::{self, record};
 use everpage::invalidation::journal::s3::{self, S3Journal};
-use everpage::invalidation::journal::{Journal, Recovered};
+use everpage::invalidation::journal::{Journal, Other, Recovered};
 use everpage::page::Sequence;
 use everpage::store::s3::bucket::Bucket;
 use tokio::task::JoinSet;
@@ -41,7 +41,7 @@ async fn open(bucket: &TestBucket) -> (Arc<S3Journal>, Recovered) {
 async fn open_through(bucket: &TestBucket, endpoint: &str) -> (Arc<S3Journal>, Recovered) {
     let settings = everpage::config::S3Store { location: "site".to_owned(), ..bucket.settings_through(endpoint) };
     let bucket = Bucket::open(&settings).await.expect("the bucket is there");
-    let (journal, recovered) = s3::open(bucket, "", LEASE, Clock::Wall).await.expect("a journal opens");
+    let (journal, recovered) = s3::open(bucket, "", LEASE, None, Clock::Wall).await.expect("a journal opens");
     (Arc::new(journal), recovered)
 }
 
@@ -64,7 +64,7 @@ impl contract::Place for Place {
     async fn open(&self) -> (Arc<dyn Journal>, Recovered) {
         let settings = everpage::config::S3Store { location: self.location.clone(), ..self.bucket.settings() };
         let bucket = Bucket::open(&settings).await.expect("the bucket is there");
-        let (journal, recovered) = s3::open(bucket, "shop", LEASE, Clock::Wall).await.expect("a journal opens");
+        let (journal, recovered) = s3::open(bucket, "shop", LEASE, None, Clock::Wall).await.expect("a journal opens");
         (Arc::new(journal), recovered)
     }
 }
@@ -162,30 +162,33 @@ async fn two_folds_leave_no_object_behind_that_nothing_names(bucket: TestBucket)
 async fn a_silent_node_is_waited_for_until_it_cannot_serve_and_then_no_more(bucket: TestBucket) {
     let (journal, _) = open(&bucket).await;
     let (silent, _) = open(&bucket).await;
-    assert_eq!(journal.append(&[record(1)]).await.expect("appends").others.nodes.len(), 1);
+    assert_eq!(others(&journal, 1).await.len(), 1);
     drop(silent);
-    let others = journal.append(&[record(2)]).await.expect("appends").others;
-    assert!(others.wait > LEASE);
-    tokio::time::sleep(others.wait).await;
-    journal.pass_over(&others.nodes).await.expect("is marked");
+    let [other] = &others(&journal, 2).await[..] else { panic!("one other") };
+    assert!(other.wait > LEASE);
+    tokio::time::sleep(other.wait).await;
+    journal.pass_over(&[Arc::clone(&other.ticket)]).await.expect("is marked");
     // Its last look may have begun just before it was marked.
-    let others = journal.append(&[record(3)]).await.expect("appends").others;
-    assert!(others.wait > LEASE && others.nodes.is_empty(), "{others:?}");
-    tokio::time::sleep(others.wait * 2).await;
-    assert_eq!(journal.append(&[record(4)]).await.expect("appends").others.wait, Duration::ZERO);
+    let [other] = &others(&journal, 3).await[..] else { panic!("it is waited for once more") };
+    tokio::time::sleep(other.wait * 2).await;
+    assert!(others(&journal, 4).await.is_empty());
+}
+
+async fn others(journal: &S3Journal, number: u64) -> Vec<Other> {
+    journal.append(&[record(number)]).await.expect("appends").others
 }
 
 async fn a_node_that_was_passed_over_joins_again_before_it_goes_on(bucket: TestBucket) {
     let (journal, _) = open(&bucket).await;
     let (slow, _) = open(&bucket).await;
-    let others = journal.append(&[record(1)]).await.expect("appends").others;
-    journal.pass_over(&others.nodes).await.expect("is marked");
+    let tickets = [Arc::clone(&others(&journal, 1).await[0].ticket)];
+    journal.pass_over(&tickets).await.expect("is marked");
     assert_eq!(journal.nodes(), 1);
     assert_eq!(names(&slow.look().await.expect("looks").news), ["/page/1"]);
-    let again = journal.append(&[record(2)]).await.expect("appends").others;
-    assert!(again.wait > LEASE, "it is a member again");
-    assert_ne!(again.nodes, others.nodes, "under a new epoch");
-    journal.pass_over(&others.nodes).await.expect("nothing to do");
+    let again = others(&journal, 2).await;
+    assert_eq!(again.len(), 1, "it is a member again");
+    assert_ne!(again[0].ticket, tickets[0], "under a new epoch");
+    journal.pass_over(&tickets).await.expect("nothing to do");
     assert_eq!(journal.nodes(), 2, "an old ticket marks nobody");
 }
 
@@ -196,7 +199,7 @@ async fn whoever_leaves_is_not_waited_for(bucket: TestBucket) {
     leaving.look().await.expect_err("it has left");
     leaving.append(&[record(9)]).await.expect_err("it has left");
     let appended = journal.append(&[record(1)]).await.expect("appends");
-    assert_eq!((appended.others.wait, journal.nodes()), (Duration::ZERO, 1));
+    assert_eq!((appended.others.len(), journal.nodes()), (0, 1));
 }
 
 async fn a_damaged_head_begins_a_new_journal(bucket: TestBucket) {
@@ -235,7 +238,7 @@ async fn a_journal_of_a_newer_version_is_left_alone(bucket: TestBucket) {
     let newer = b"everpage/2 journal-head whatever\nmore".as_slice();
     bucket.plant("site/default/journal/head", newer).await;
     let settings = everpage::config::S3Store { location: "site".to_owned(), ..bucket.settings() };
-    let opened = s3::open(Bucket::open(&settings).await.expect("the bucket"), "", LEASE, Clock::Wall).await;
+    let opened = s3::open(Bucket::open(&settings).await.expect("the bucket"), "", LEASE, None, Clock::Wall).await;
     let error = opened.expect_err("it cannot be read").to_string();
     assert!(error.contains("newer version"), "{error}");
     assert_eq!(bucket.read("site/default/journal/head").await.as_deref(), Some(newer));

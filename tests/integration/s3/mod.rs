@@ -4,5 +4,6 @@ mod bucket;
 mod faults;
 mod journal;
 mod policy;
+mod ring;
 mod store;
 mod tools;

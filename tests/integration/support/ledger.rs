@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use everpage::clock::{Clock, Ticks};
-use everpage::invalidation::journal::{Appended, Journal, JournalError, Others, Recovered, Seen, Terms};
+use everpage::invalidation::journal::{Appended, Journal, JournalError, Other, Recovered, Seen, Terms};
 use everpage::invalidation::selector::Record;
 use everpage::page::{JournalId, Sequence};
 use parking_lot::Mutex;
@@ -88,9 +88,15 @@ impl Journal for Reader {
             all.extend(records.iter().cloned());
             Sequence(all.len() as u64)
         };
-        let others = self.ledger.members.lock().len() > 1;
-        let wait = if others { LEASE } else { Duration::ZERO };
-        Ok(Appended { last, news: self.news(), began, others: Others { wait, nodes: Vec::new() } })
+        let members = self.ledger.members.lock();
+        let other = |node: &u64| Other {
+            node: node.to_string().into(),
+            ticket: node.to_string().into(),
+            url: None,
+            wait: LEASE,
+        };
+        let others = members.iter().filter(|node| **node != self.node).map(other).collect();
+        Ok(Appended { last, news: self.news(), began, others })
     }
 
     async fn fold(&self, _: Sequence, _: Vec<u8>) -> Result<(), JournalError> {

@@ -40,6 +40,8 @@ pub(super) struct Head {
     pub(super) journal: JournalId,
     /// Different in each version: identical bytes have identical entity tags.
     pub(super) nonce: String,
+    /// What only those know who can read this: nodes show it when they ring each other.
+    pub(super) secret: Arc<str>,
     /// The number of the newest record.
     pub(super) sequence: Sequence,
     pub(super) snapshot: Option<Part>,
@@ -82,6 +84,9 @@ pub(super) struct Member {
     /// How often it has joined.
     pub(super) epoch: u64,
     pub(super) lease_ms: u64,
+    /// Where it can be rung.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) url: Option<Arc<str>>,
     pub(super) joined: UnixMillis,
     /// The mark of whoever passed it over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,6 +137,7 @@ impl Head {
         Head {
             journal,
             nonce: String::new(),
+            secret: uuid::Uuid::new_v4().simple().to_string().into(),
             sequence: Sequence(0),
             snapshot: None,
             parts: VecDeque::new(),
@@ -227,10 +233,10 @@ impl Head {
     }
 
     /// The node serves from now on, under a new epoch.
-    pub(super) fn join(&mut self, node: &Arc<str>, lease: Duration, now: UnixMillis) {
+    pub(super) fn join(&mut self, node: &Arc<str>, lease: Duration, url: Option<&Arc<str>>, now: UnixMillis) {
         let epoch = self.members.get(node).map_or(0, |member| member.epoch) + 1;
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        let member = Member { epoch, lease_ms, joined: now, passed_over: None, others: Map::new() };
+        let member = Member { epoch, lease_ms, url: url.cloned(), joined: now, passed_over: None, others: Map::new() };
         self.members.insert(Arc::clone(node), member);
     }
 
@@ -302,11 +308,11 @@ mod tests {
     fn whoever_was_passed_over_may_not_serve_until_it_joins_again() {
         let (mut head, node) = (head(), Arc::from("n"));
         assert!(!head.admits(&node));
-        head.join(&node, Duration::from_secs(2), UnixMillis(0));
+        head.join(&node, Duration::from_secs(2), None, UnixMillis(0));
         assert!(head.admits(&node));
         head.members.get_mut(&node).unwrap().passed_over = Some("mark".into());
         assert!(!head.admits(&node));
-        head.join(&node, Duration::from_secs(2), UnixMillis(0));
+        head.join(&node, Duration::from_secs(2), None, UnixMillis(0));
         assert!(head.admits(&node));
         assert_eq!(head.members[&node].epoch, 2);
     }
