@@ -23,7 +23,7 @@ use crate::policy::admission::{self, Admitted};
 use crate::policy::reason::Reason;
 use crate::policy::{key, vary};
 use crate::store::memory_tier::LARGE_BYTES;
-use crate::store::{Object, StoreError};
+use crate::store::{Found, Object, StoreError};
 
 /// How long a look into the store may take; then the origin is asked instead.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,8 +94,8 @@ impl Handler {
                 continue;
             }
             let accept = |object: &Object| self.is_of_use(object, fields);
-            let object = match timeout(READ_TIMEOUT, self.store.get_accepted(name, &accept)).await {
-                Ok(Ok(Some(object))) => object,
+            let Found { object, kind } = match timeout(READ_TIMEOUT, self.store.get_accepted(name, &accept)).await {
+                Ok(Ok(Some(found))) => found,
                 Ok(Ok(None)) => {
                     self.note_absent(name, applied);
                     continue;
@@ -120,7 +120,7 @@ impl Handler {
                     {
                         tracing::debug!(method = %name.method, path = &*errand.path, key = %name.key, "found in the store");
                         self.memory.insert(name.key, Arc::clone(&page));
-                        return Some(Arrival::Stored(Stored::Page(page), name.key, self.store.kind()));
+                        return Some(Arrival::Stored(Stored::Page(page), name.key, kind));
                     }
                 }
                 Object::Large(page) => {
@@ -128,7 +128,7 @@ impl Handler {
                         && self.invalidations.look_up(&page.head, &page.path_id) == Verdict::Valid
                     {
                         tracing::debug!(method = %name.method, path = &*errand.path, key = %name.key, "found in the store");
-                        return Some(Arrival::Stored(Stored::Large(page), name.key, self.store.kind()));
+                        return Some(Arrival::Stored(Stored::Large(page), name.key, kind));
                     }
                 }
                 Object::Variants(variants) => {

@@ -46,6 +46,15 @@ pub struct Listing {
     pub next: Option<ObjectName>,
 }
 
+/// An object, and where it was.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The object.
+    pub object: Object,
+    /// [`Store::kind`] of the store that had it.
+    pub kind: &'static str,
+}
+
 /// How full a store is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -104,9 +113,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ///
     /// # Errors
     /// The store could not be asked.
-    async fn get_accepted(&self, name: &ObjectName, accept: Accept<'_>) -> Result<Option<Object>, StoreError> {
+    async fn get_accepted(&self, name: &ObjectName, accept: Accept<'_>) -> Result<Option<Found>, StoreError> {
         _ = accept;
-        self.get(name).await
+        Ok(self.get(name).await?.map(|object| Found { object, kind: self.kind() }))
     }
 
     /// Keeps the object under the name, whole or not at all; the last writer wins. The body of a large page is read once, from its first to its last

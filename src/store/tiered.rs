@@ -30,7 +30,7 @@ use async_trait::async_trait;
 
 use self::front::{Front, Work};
 use self::promotion::Promotions;
-use super::{Accept, Listed, Listing, Object, Store, StoreError, Usage};
+use super::{Accept, Found, Listed, Listing, Object, Store, StoreError, Usage};
 use crate::page::{JournalId, ObjectName, PathId, Sequence};
 
 /// A store before a store.
@@ -65,15 +65,15 @@ impl Store for TieredStore {
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Option<Object>, StoreError> {
-        self.get_accepted(name, &|_| true).await
+        Ok(self.get_accepted(name, &|_| true).await?.map(|found| found.object))
     }
 
-    async fn get_accepted(&self, name: &ObjectName, accept: Accept<'_>) -> Result<Option<Object>, StoreError> {
+    async fn get_accepted(&self, name: &ObjectName, accept: Accept<'_>) -> Result<Option<Found>, StoreError> {
         if let Some(object) = self.look_in_front(name).await.filter(|object| accept(object)) {
-            return Ok(Some(object));
+            return Ok(Some(Found { object, kind: self.front.store.kind() }));
         }
         let found = self.back.get_accepted(name, accept).await?;
-        if let Some(object) = &found
+        if let Some(Found { object, .. }) = &found
             && accept(object)
         {
             self.promotions.promote(name, object);

@@ -244,7 +244,7 @@ async fn a_dead_page_in_front_does_not_hide_its_successor_in_the_back() {
     back.store.put(&name, &new).await.unwrap();
     assert_eq!(body(&store.get(&name).await.unwrap().unwrap()), "old", "who accepts anything gets what is near");
     let accept = |object: &Object| !object.is_older(&JournalId("j".into()), Sequence(6));
-    assert_eq!(body(&store.get_accepted(&name, &accept).await.unwrap().unwrap()), "new");
+    assert_eq!(body(&store.get_accepted(&name, &accept).await.unwrap().unwrap().object), "new");
     settle(&store).await;
     assert_same(&new, &front.store.get(&name).await.unwrap().unwrap());
 }
