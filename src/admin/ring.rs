@@ -1,7 +1,8 @@
 //! `POST /internal/ring`: another node has made an invalidation. This one looks at the journal at once, and says what it knows then.
 //!
-//! A hint: it changes nothing but when this node looks. Who may ring shows the secret of the journal, which only its nodes can read; the token of
-//! the admin API is not needed. [`Ringer`] is the other side.
+//! It changes nothing but when this node looks. Its answer, though, ends a wait: so both sides prove that they know the secret of the journal, which only its nodes can
+//! read, without showing it: by a MAC (RFC 2104) over what they say and a word that is new each time. The token of the admin API is not needed.
+//! [`Ringer`] is the other side.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +10,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Request, StatusCode};
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq as _;
+use sha2::Sha256;
 
 use super::Control;
 use super::answer::Failure;
@@ -40,27 +42,60 @@ pub(super) struct Call {
     /// Who is meant: an address may belong to somebody else by now.
     node: Arc<str>,
     sequence: Sequence,
+    /// New each time.
+    nonce: String,
+    proof: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Heard {
     node: Arc<str>,
     applied: Sequence,
+    proof: String,
 }
 
-pub(super) async fn ring(
-    State(control): State<Arc<Control>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Heard>, Failure> {
+/// What both sides prove to have said.
+#[derive(Clone, Copy)]
+enum Said<'a> {
+    Call(&'a JournalId, &'a str, Sequence),
+    Heard(&'a str, Sequence),
+}
+
+impl Said<'_> {
+    fn mac(self, secret: &str, nonce: &str) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key of any length will do");
+        let text = match self {
+            Said::Call(journal, node, sequence) => format!("ring\n{journal}\n{node}\n{sequence}\n{nonce}"),
+            Said::Heard(node, applied) => format!("heard\n{node}\n{applied}\n{nonce}"),
+        };
+        mac.update(text.as_bytes());
+        mac
+    }
+
+    fn proof(self, secret: &str, nonce: &str) -> String {
+        hex::encode(self.mac(secret, nonce).finalize().into_bytes())
+    }
+
+    /// The comparison takes as long for a wrong proof as for the right one.
+    fn is_proved_by(self, proof: &str, secret: &str, nonce: &str) -> bool {
+        hex::decode(proof).is_ok_and(|proof| self.mac(secret, nonce).verify_slice(&proof).is_ok())
+    }
+}
+
+pub(super) async fn ring(State(control): State<Arc<Control>>, body: Bytes) -> Result<Json<Heard>, Failure> {
     let invalidations = &control.parties.invalidations;
     let none = || Failure::new(StatusCode::NOT_FOUND, "no-ring", "this node shares its journal with nobody");
     let circle = invalidations.circle().ok_or_else(none)?;
-    if !shows(&headers, &circle.secret) {
-        return Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", "this is not the secret of the journal"));
-    }
     let call: Call = serde_json::from_slice(&body)
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, "bad-ring", error.to_string()))?;
+    let said = Said::Call(&call.journal, &call.node, call.sequence);
+    if !said.is_proved_by(&call.proof, &circle.secret, &call.nonce) {
+        return Err(Failure::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "this is not proved by the secret of the journal",
+        ));
+    }
     if call.node != circle.node || call.journal != *invalidations.journal_id() {
         return Err(Failure::new(
             StatusCode::CONFLICT,
@@ -72,13 +107,8 @@ pub(super) async fn ring(
         .heed(call.sequence)
         .await
         .map_err(|error| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "journal-outage", error.to_string()))?;
-    Ok(Json(Heard { node: circle.node, applied }))
-}
-
-/// The comparison takes as long for a wrong secret as for the right one.
-fn shows(headers: &HeaderMap, secret: &str) -> bool {
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    given.is_some_and(|given| bool::from(given.ct_eq(secret.as_bytes())))
+    let proof = Said::Heard(&circle.node, applied).proof(&circle.secret, &call.nonce);
+    Ok(Json(Heard { node: circle.node, applied, proof }))
 }
 
 /// Rings other nodes over HTTP.
@@ -97,9 +127,8 @@ impl Default for Ringer {
 }
 
 impl Ringer {
-    async fn call(&self, url: &str, call: &Call, secret: &str) -> anyhow::Result<Heard> {
+    async fn call(&self, url: &str, call: &Call) -> anyhow::Result<Heard> {
         let request = Request::post(format!("{url}{PATH}"))
-            .header(AUTHORIZATION, format!("Bearer {secret}"))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(serde_json::to_vec(call)?))?;
         let response = self.pool.request(request).await?;
@@ -121,9 +150,15 @@ impl Bell for Ringer {
         journal: &JournalId,
         sequence: Sequence,
     ) -> Option<Sequence> {
-        let call = Call { journal: journal.clone(), node: Arc::clone(&other.node), sequence };
-        match self.call(url, &call, &circle.secret).await {
-            Ok(heard) => (heard.node == other.node).then_some(heard.applied),
+        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        let proof = Said::Call(journal, &other.node, sequence).proof(&circle.secret, &nonce);
+        let call = Call { journal: journal.clone(), node: Arc::clone(&other.node), sequence, nonce, proof };
+        match self.call(url, &call).await {
+            Ok(heard) => {
+                let is_proved =
+                    Said::Heard(&other.node, heard.applied).is_proved_by(&heard.proof, &circle.secret, &call.nonce);
+                (heard.node == other.node && is_proved).then_some(heard.applied)
+            }
             Err(error) => {
                 tracing::debug!(url, node = %other.node, %error, "a node was not reached: its lease is waited for");
                 None

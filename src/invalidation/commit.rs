@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +23,8 @@ pub(super) const FOLD_BYTES: u64 = 32 << 20;
 /// How long taking leave of the other nodes may take: the process wants to end.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long overdue records wait for company before they are tried again.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long overdue records wait for company before they are tried again: first, and at most.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// A record on its way into the journal, and who waits for it.
 #[derive(Debug)]
@@ -38,49 +39,74 @@ pub(super) struct Waiting {
 pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>, waits: TaskTracker) {
     let mut waiting = Vec::new();
     let mut fold_beyond = FOLD_BYTES;
+    let mut pause = RETRY_PAUSES.0;
     loop {
         let next = queue.recv_many(&mut waiting, BATCH_MAX);
-        let count = if shared.overdue.lock().is_empty() { Ok(next.await) } else { timeout(RETRY_PAUSE, next).await };
+        let is_overdue = shared.has_overdue.load(Ordering::Acquire);
+        let count = if is_overdue { timeout(pause, next).await } else { Ok(next.await) };
         let is_last = count == Ok(0);
         let batch = Batch::gather(&shared, waiting.drain(..));
-        if !batch.records.is_empty() {
-            write(&shared, batch, &waits).await;
+        if !batch.is_empty() {
+            let is_durable = write(&shared, batch, &waits).await;
+            // What cannot be written must not keep the journal from being read.
+            pause = if is_durable { RETRY_PAUSES.0 } else { (pause * 2).min(RETRY_PAUSES.1) };
         }
         if is_last {
             return leave(&shared).await;
         }
         if shared.journal.tail_bytes() > fold_beyond {
-            shared.fold().await;
+            fold(&shared, &waits).await;
             fold_beyond = shared.journal.tail_bytes().saturating_add(FOLD_BYTES);
         }
     }
 }
 
-async fn write(shared: &Arc<Shared>, batch: Batch, waits: &TaskTracker) {
+/// Folds a journal of this node's own at once, before it takes further records; a shared one beside them: its snapshot may take minutes to get there.
+async fn fold(shared: &Arc<Shared>, waits: &TaskTracker) {
+    if shared.journal.terms().is_none() {
+        return shared.fold().await;
+    }
+    let shared = Arc::clone(shared);
+    waits.spawn(async move {
+        // One at a time.
+        if let Ok(_folding) = shared.folding.try_lock() {
+            shared.fold().await;
+        }
+    });
+}
+
+/// True if it is durable.
+async fn write(shared: &Arc<Shared>, batch: Batch, waits: &TaskTracker) -> bool {
     let turn = shared.turn.lock().await;
     let appended = match shared.journal.append(&batch.records).await {
         Ok(appended) => appended,
         Err(error) => {
             tracing::error!(%error, records = batch.records.len(), "invalidations could not be made durable");
             batch.has_happened.iter().for_each(|position| shared.distrust(&batch.records[*position]));
-            return batch.answer(&Err(NotDurable::Journal(error.to_string().into())));
+            batch.answer(&Err(NotDurable::Journal(error.to_string().into())));
+            return false;
         }
     };
     shared.take(appended.news);
     shared.lease.extend(appended.began);
     drop(turn);
-    let before = Ok(appended.last.0 - batch.records.len() as u64);
+    shared.trust(&batch.records);
+    let (before, last) = (Ok(appended.last.0 - batch.records.len() as u64), appended.last);
     if appended.others.is_empty() {
-        return batch.answer(&before);
+        shared.settled.fetch_max(last.0, Ordering::Relaxed);
+        batch.answer(&before);
+        return true;
     }
     // The next batch need not wait for this one's others.
     let (shared, durable) = (Arc::clone(shared), Instant::now());
     waits.spawn(async move {
-        let silent = tell(&shared, appended.others, appended.last).await;
+        let silent = tell(&shared, appended.others, last).await;
         sleep_until(durable + longest_wait(&silent)).await;
+        shared.settled.fetch_max(last.0, Ordering::Relaxed);
         batch.answer(&before);
         pass_over(&shared, &silent).await;
     });
+    true
 }
 
 /// Rings the others; returns those who have not answered.
@@ -118,19 +144,26 @@ struct Batch {
     /// The positions of those that name what has happened already.
     has_happened: Vec<usize>,
     answers: Vec<(usize, oneshot::Sender<Result<Sequence, NotDurable>>)>,
+    /// Those whose record is in the journal already, while other nodes may not know it yet.
+    known: Vec<(Sequence, oneshot::Sender<Result<Sequence, NotDurable>>)>,
 }
 
 impl Batch {
     fn gather(shared: &Shared, waiting: impl Iterator<Item = Waiting>) -> Self {
-        let records = std::mem::take(&mut *shared.overdue.lock());
-        let mut batch = Batch { has_happened: (0..records.len()).collect(), records, answers: Vec::new() };
+        let records = shared.overdue.lock().records.clone();
+        let has_happened = (0..records.len()).collect();
+        let mut batch = Batch { records, has_happened, answers: Vec::new(), known: Vec::new() };
         let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
         let past = shared.past.lock();
         for Waiting { record, has_happened, answer } in waiting {
             if let Some(id) = &record.id {
                 if let Some(sequence) = past.sequence_of(id) {
-                    // The asker may be gone: then nobody needs to know.
-                    let _ = answer.send(Ok(sequence));
+                    if sequence.0 <= shared.settled.load(Ordering::Relaxed) {
+                        // The asker may be gone: then nobody needs to know.
+                        let _ = answer.send(Ok(sequence));
+                    } else {
+                        batch.known.push((sequence, answer));
+                    }
                     continue;
                 }
                 if let Some(position) = positions.get(id) {
@@ -148,10 +181,18 @@ impl Batch {
         batch
     }
 
+    /// Nothing to write, and nobody to wait for.
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.known.is_empty()
+    }
+
     fn answer(self, before: &Result<u64, NotDurable>) {
         for (position, answer) in self.answers {
             let sequence = before.clone().map(|before| Sequence(before + 1 + position as u64));
             let _ = answer.send(sequence);
+        }
+        for (sequence, answer) in self.known {
+            let _ = answer.send(before.clone().map(|_| sequence));
         }
     }
 }

@@ -33,6 +33,7 @@ struct Outage {
     since: Ticks,
     last_try: Ticks,
     reason: String,
+    is_lost: bool,
 }
 
 impl Lease {
@@ -81,7 +82,7 @@ impl Lease {
     }
 
     /// A look has failed.
-    pub(super) fn note_failure(&self, error: &dyn std::fmt::Display) {
+    pub(super) fn note_failure(&self, error: &dyn std::fmt::Display, is_lost: bool) {
         let Some(terms) = &self.terms else { return };
         let now = terms.clock.ticks();
         let mut outage = self.outage.lock();
@@ -89,7 +90,17 @@ impl Lease {
         if outage.is_none() {
             tracing::warn!(%error, "the journal cannot be looked at: once the lease has run out, pages come as cluster.on_store_outage says");
         }
-        *outage = Some(Outage { since, last_try: now, reason: error.to_string() });
+        *outage = Some(Outage { since, last_try: now, reason: error.to_string(), is_lost });
+    }
+
+    /// Has it not run out? Nobody asks for a page.
+    pub(super) fn has_time_left(&self) -> bool {
+        self.terms.is_none_or(|terms| terms.clock.ticks().0 < self.until.load(Ordering::Acquire))
+    }
+
+    /// Is the journal known to be another, or to have lost records?
+    pub(super) fn is_lost(&self) -> bool {
+        self.outage.lock().as_ref().is_some_and(|outage| outage.is_lost)
     }
 
     /// For how long the journal has been out of reach, and why; `None`: it was not at the last look.
@@ -98,7 +109,7 @@ impl Lease {
         self.outage.lock().as_ref().map(|outage| (terms.clock.ticks().since(outage.since), outage.reason.clone()))
     }
 
-    /// Was a look tried less than a lease ago, in vain? The next try is under way then, and no request need wait for it.
+    /// Was a look tried less than a lease ago, in vain? The next is tried in the background, and no request need wait for it.
     pub(super) fn has_just_failed(&self) -> bool {
         let Some(terms) = &self.terms else { return false };
         let now = terms.clock.ticks();

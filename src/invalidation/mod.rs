@@ -43,7 +43,8 @@
 //!
 //! A hit costs one comparison: the page's `validated_to` against the index's generation, which changes with every change of the index. Only where
 //! they differ is the index looked up, once, and `validated_to` moved to the generation read *before* the look-up. Applying a record changes the
-//! index first and the generation last, so a page is never marked as valid at a generation whose records were not asked.
+//! index first and the generation after it, so a page is never marked as valid at a generation whose records were not asked; and it tells that the
+//! record is applied last of all, so that who was told so finds no page that it kills.
 //!
 //! This module never fetches, never stores, and never deletes a page.
 
@@ -59,13 +60,13 @@ pub mod selector;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -83,8 +84,10 @@ const WAITING_MAX: usize = 10_000;
 
 /// Names that are written down in a few milliseconds at most.
 const LARGE_NAMES: usize = 100_000;
-/// How long a change waits for the journal: somebody waits for the answer that brought it.
-const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a change waits for the journal, and for the longest lease of another node: somebody waits for the answer that brought it.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(15);
+/// The same while the journal is known to be out of reach.
+const OUTAGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a look at the journal may take, where the lease is shorter: whoever waits for it asks the origin then.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
@@ -145,12 +148,24 @@ struct Shared {
     /// Changes with every change of the index, after it; starts at 1, so that a page's 0 means "never looked".
     generation: AtomicU64,
     past: Mutex<Past>,
-    /// Records of changes that have happened and are not durable yet.
-    overdue: Mutex<Vec<Arc<Record>>>,
+    overdue: Mutex<Overdue>,
+    has_overdue: AtomicBool,
+    /// The newest record of which every other node is known to know, or to be unable to serve.
+    settled: AtomicU64,
     lease: Lease,
     bell: Option<Arc<dyn Bell>>,
     /// Held from a call of the journal until what it told is applied: news are applied in the order in which they were told.
     turn: tokio::sync::Mutex<()>,
+    /// Held while a snapshot is written.
+    folding: tokio::sync::Mutex<()>,
+}
+
+/// Records of changes that have happened and are not durable yet.
+#[derive(Debug, Default)]
+struct Overdue {
+    records: Vec<Arc<Record>>,
+    /// What they name.
+    index: Index,
 }
 
 impl Invalidations {
@@ -194,7 +209,8 @@ impl Invalidations {
         let record = Arc::new(record);
         let hangs = |_| Err(NotDurable::Hangs);
         let queued = self.queue(Arc::clone(&record), true);
-        let result = timeout(CHANGE_PATIENCE, queued).await.unwrap_or_else(hangs);
+        let patience = if self.outage().is_some() { OUTAGE_PATIENCE } else { CHANGE_PATIENCE };
+        let result = timeout(patience, queued).await.unwrap_or_else(hangs);
         // Those that the journal has refused are distrusted where it did.
         if let Err(NotDurable::Busy | NotDurable::Hangs) = result {
             self.shared.distrust(&record);
@@ -245,7 +261,7 @@ impl Invalidations {
     /// The newest records that name the subject.
     #[must_use]
     pub fn newest(&self, subject: &Subject<'_>) -> Newest {
-        self.shared.index.read().newest(subject)
+        self.shared.newest(subject)
     }
 
     /// The newest record that every look-up takes into account: the `as_of` of a fetch that begins now.
@@ -277,7 +293,14 @@ impl Invalidations {
             }
             self.shared.look(lease).await
         };
-        timeout(lease.max(LOOK_PATIENCE), look).await.unwrap_or(Err(OutOfReach))
+        // A little longer than the look itself: its failure is noted for all who wait.
+        timeout(lease.max(LOOK_PATIENCE) * 2, look).await.unwrap_or(Err(OutOfReach))
+    }
+
+    /// Whether what is at hand may be served although the journal cannot be looked at: not where it is known to be another, or to have lost records.
+    #[must_use]
+    pub fn may_be_trusted_in_outage(&self) -> bool {
+        !self.shared.lease.is_lost()
     }
 
     /// Another node has appended this record: looks at the journal, unless it is known already. Returns what is applied then.
@@ -339,9 +362,12 @@ impl Invalidations {
 
 /// Looks ahead of the lease's end while somebody asks; an idle node need not look.
 async fn keep_current(shared: Arc<Shared>, lease: Duration) {
+    let mut rounds = tokio::time::interval(lease / 3);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::time::sleep(lease / 3).await;
-        if shared.lease.take_wanted() {
+        rounds.tick().await;
+        // An outage is looked at until it is over, whether anybody asks or not: what is said of it shall be true.
+        if shared.lease.take_wanted() || shared.lease.outage().is_some() {
             // A failure is noted, and the next round tries again.
             let _ = shared.look(lease).await;
         }
@@ -387,27 +413,39 @@ impl Shared {
             generation: AtomicU64::new(1),
             past: Mutex::new(past),
             overdue: Mutex::default(),
+            has_overdue: AtomicBool::new(false),
+            settled: AtomicU64::new(0),
             lease,
             bell,
             turn: tokio::sync::Mutex::default(),
+            folding: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Looks at the journal and applies what others have appended; only then is the lease longer.
-    async fn look(&self, lease: Duration) -> Result<(), OutOfReach> {
-        let look = async {
-            let _turn = self.turn.lock().await;
-            let Seen { news, began } = self.journal.look().await?;
-            self.take(news);
-            self.lease.extend(began);
+    /// Looks at the journal and applies what others have appended; only then is the lease longer. A look that takes longer than anybody waits goes on in
+    /// the background: a node that is far behind has much to read, and must get to its end.
+    async fn look(self: &Arc<Self>, lease: Duration) -> Result<(), OutOfReach> {
+        let shared = Arc::clone(self);
+        let look = tokio::spawn(async move {
+            let _turn = shared.turn.lock().await;
+            let Seen { news, began } = shared.journal.look().await?;
+            shared.take(news);
+            shared.lease.extend(began);
             Ok::<_, JournalError>(())
-        };
+        });
         let failure = match timeout(lease.max(LOOK_PATIENCE), look).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(error))) => {
+                self.lease.note_failure(&error, error.is_lost);
+                return Err(OutOfReach);
+            }
+            Ok(Err(panic)) => panic.to_string(),
             Err(_) => "it does not answer in time".to_owned(),
         };
-        self.lease.note_failure(&failure);
+        // Meanwhile somebody else may have had an answer.
+        if !self.lease.has_time_left() {
+            self.lease.note_failure(&failure, false);
+        }
         Err(OutOfReach)
     }
 
@@ -415,20 +453,16 @@ impl Shared {
     fn take(&self, news: Recovered) {
         if let Some((sequence, bytes)) = news.snapshot {
             let folded = unfold(sequence, &bytes, &mut self.past.lock());
-            let mut index = self.index.write();
-            *index = folded;
-            let overdue = self.overdue.lock();
-            overdue.iter().for_each(|record| index.apply(Sequence(sequence.0 + 1), record));
-            drop((overdue, index));
-            self.applied.store(sequence.0, Ordering::Release);
+            *self.index.write() = folded;
             self.generation.fetch_add(1, Ordering::Release);
+            self.applied.store(sequence.0, Ordering::Release);
         }
         if !news.records.is_empty() {
             self.apply(&Vec::from(news.records));
         }
     }
 
-    /// The index first, `applied` and the generation last: see the module's documentation.
+    /// The index first, then the generation, `applied` last: who knows that a record is applied finds no page that it kills.
     fn apply(&self, batch: &[(Sequence, Arc<Record>)]) {
         let mut index = self.index.write();
         for (sequence, record) in batch {
@@ -445,31 +479,51 @@ impl Shared {
             );
         }
         drop(index);
+        self.generation.fetch_add(1, Ordering::Release);
         if let Some((newest, _)) = batch.last() {
             self.applied.store(newest.0, Ordering::Release);
         }
-        self.generation.fetch_add(1, Ordering::Release);
         let mut past = self.past.lock();
         batch.iter().for_each(|(sequence, record)| past.remember(*sequence, record));
     }
 
-    /// Kills what the record names on this node although it is not durable, and has it tried again: pages of it are valid again only when their fetch
-    /// began after the next durable record.
+    /// Kills what the record names on this node although it is not durable, and has it tried again: until it is durable, no page of it is valid, whatever
+    /// its `as_of`: another node may have stored one that was rendered before the change.
     fn distrust(&self, record: &Arc<Record>) {
         let mut overdue = self.overdue.lock();
-        if overdue.len() < OVERDUE_MAX {
-            overdue.push(Arc::clone(record));
-        } else {
-            *overdue = vec![Arc::new(Record { at: record.at, all: true, ..Record::default() })];
+        if !overdue.records.iter().any(|known| Arc::ptr_eq(known, record)) {
+            if overdue.records.len() < OVERDUE_MAX {
+                overdue.records.push(Arc::clone(record));
+            } else {
+                overdue.records = vec![Arc::new(Record { at: record.at, all: true, ..Record::default() })];
+            }
         }
-        drop(overdue);
-        // Second: an index that takes this one's place meanwhile has been told of what is overdue.
-        let mut index = self.index.write();
-        // Read under the lock: every fetch that began before now carries at most this number.
-        let applied = self.applied.load(Ordering::Acquire);
-        index.apply(Sequence(applied + 1), record);
-        drop(index);
+        self.note_overdue(&mut overdue);
+    }
+
+    /// These are durable and applied: the index speaks for them now.
+    fn trust(&self, durable: &[Arc<Record>]) {
+        let mut overdue = self.overdue.lock();
+        if !overdue.records.is_empty() {
+            overdue.records.retain(|record| !durable.iter().any(|durable| Arc::ptr_eq(durable, record)));
+            self.note_overdue(&mut overdue);
+        }
+    }
+
+    fn note_overdue(&self, overdue: &mut Overdue) {
+        overdue.index = Index::default();
+        overdue.records.iter().for_each(|record| overdue.index.apply(Sequence(u64::MAX), record));
+        self.has_overdue.store(!overdue.records.is_empty(), Ordering::Release);
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn newest(&self, subject: &Subject<'_>) -> Newest {
+        let newest = self.index.read().newest(subject);
+        if !self.has_overdue.load(Ordering::Acquire) {
+            return newest;
+        }
+        let overdue = self.overdue.lock().index.newest(subject);
+        Newest { hard: newest.hard.max(overdue.hard), soft: newest.soft.max(overdue.soft) }
     }
 
     /// To be called by the writer of the journal only: nobody else folds.

@@ -1,8 +1,8 @@
 //! How do other nodes hear of a record at once, so that nobody has to wait for their leases?
 //!
 //! After the record is durable, each other member is rung: it looks at the journal, and says what it has applied. Who has answered need not be waited
-//! for. That is a hint which saves time, and nothing more: whoever does not answer, answers late, or cannot be reached is waited for until its lease
-//! has run out.
+//! for. Whoever does not answer, answers late, or cannot be reached is waited for until its lease has run out: the promise needs no answer, but it relies on those that
+//! are given, so a [`Bell`] must know who answers.
 //!
 //! This module knows no network: a [`Bell`] is handed in.
 

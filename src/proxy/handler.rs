@@ -196,7 +196,8 @@ impl Handler {
 
     /// Looks at the journal first: invalidations may have been answered elsewhere that this node has not heard of.
     async fn may_serve(&self) -> bool {
-        self.invalidations.make_current().await.is_ok() || self.settings.serves_in_outage
+        self.invalidations.make_current().await.is_ok()
+            || (self.settings.serves_in_outage && self.invalidations.may_be_trusted_in_outage())
     }
 
     /// How many tunnels are open.

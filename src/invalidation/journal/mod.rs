@@ -102,7 +102,7 @@ pub struct Terms {
     pub began: Ticks,
 }
 
-/// Why a record is not durable. The caller must claim nothing; the record may or may not turn up after a restart.
+/// Why a record is not durable. The caller must claim nothing; the record may or may not turn up later: after a restart, or at the next look.
 #[derive(Debug, thiserror::Error)]
 #[error("journal: cannot {action}: {source}")]
 pub struct JournalError {
@@ -111,12 +111,21 @@ pub struct JournalError {
     /// What the system said.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
+    /// It is another journal by now, or has lost records: what this node knows of it says nothing about what is valid.
+    pub is_lost: bool,
 }
 
 impl JournalError {
     /// Cannot `action`, because of `source`.
     pub fn new(action: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        JournalError { action: action.into(), source: source.into() }
+        JournalError { action: action.into(), source: source.into(), is_lost: false }
+    }
+}
+
+impl JournalError {
+    /// As [`JournalError::new`], for a journal that is not what it was.
+    pub fn lost(action: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        JournalError { is_lost: true, ..Self::new(action, source) }
     }
 }
 
@@ -134,7 +143,7 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     /// To be run to its end: whoever drops the future does not know whether the records were kept.
     ///
     /// # Errors
-    /// Nothing is claimed, none of the numbers is taken; the next call tries again from a clean state.
+    /// Nothing is claimed; the next call tries again from a clean state. In a shared journal the records may still turn up.
     async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError>;
 
     /// Replaces everything up to `sequence` by a snapshot, so that the next opening is quick. A `sequence` that is folded already

@@ -34,7 +34,7 @@ use tokio::time::Instant;
 
 pub use self::opening::{OpenError, open};
 
-use self::head::{Batch, Head, INLINE_BYTES, Member, Part, ticket};
+use self::head::{Batch, Head, INLINE_BYTES, Member, Part, random_word, ticket};
 use self::reading::{HEAD_BYTES_MAX, Missing, Pauses, RECORDS, SNAPSHOT, parse_head, read, swap};
 use super::{Appended, Circle, Journal, JournalError, Other, Recovered, Seen, Terms};
 use crate::clock::Ticks;
@@ -42,8 +42,8 @@ use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
 use crate::store::s3::bucket::{Attributes, Bucket, Condition, Look, S3Error, Swap, Version};
 
-/// How long one call goes on trying: beyond, whoever waits is told to try again.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one call goes on trying: beyond, whoever waits is told to try again. Meanwhile nobody can look, so it is not much longer than a lease.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Parts after the snapshot: when to fold although they are small, so that the head stays small.
 const PARTS_MAX: usize = 500;
 /// What is said then: more than any caller waits for.
@@ -126,13 +126,13 @@ impl S3Journal {
             Look::Changed(fetched) => {
                 let head = parse_head(&fetched.bytes).map_err(|error| JournalError::new(action, error))?;
                 if head.journal != self.id {
-                    return Err(JournalError::new(
+                    return Err(JournalError::lost(
                         action,
                         "another journal has taken its place: restart everpage to go on with that one",
                     ));
                 }
                 if head.sequence < state.told {
-                    return Err(JournalError::new(
+                    return Err(JournalError::lost(
                         action,
                         "it has lost records: remove it, and restart everpage to begin a new one",
                     ));
@@ -140,7 +140,7 @@ impl S3Journal {
                 self.take(state, head, fetched.version);
                 Ok(())
             }
-            Look::Absent => Err(JournalError::new(action, "it is gone: restart everpage to begin a new journal")),
+            Look::Absent => Err(JournalError::lost(action, "it is gone: restart everpage to begin a new journal")),
         }
     }
 
@@ -218,7 +218,7 @@ impl S3Journal {
         let others = head.members.iter().filter(|(node, _)| **node != self.node);
         let other = |(node, member): (&Arc<str>, &Member)| Other {
             node: Arc::clone(node),
-            ticket: ticket(node, member.epoch),
+            ticket: ticket(node, &member.epoch),
             url: member.url.clone(),
             wait: with_margin(member.lease()),
         };
@@ -272,7 +272,7 @@ impl Journal for S3Journal {
         let mut state = self.state.lock().await;
         let state = &mut *state;
         let action = format!("append {} records", records.len());
-        let token: Arc<str> = uuid::Uuid::new_v4().simple().to_string().into();
+        let token = random_word();
         let batch = Batch::new(Arc::clone(&token), records);
         let began = self
             .change(state, &action, |head, marks| {
@@ -290,7 +290,7 @@ impl Journal for S3Journal {
         let last = state.head.find(&token).unwrap_or(state.head.sequence);
         // Found in a head that others have changed since, where this node may have been passed over.
         let began = if records.is_empty() { Ticks::default() } else { self.ensure_member(state, began).await? };
-        let others = if records.is_empty() { Vec::new() } else { self.others(&state.head) };
+        let others = self.others(&state.head);
         state.own = Some((token, records.to_vec()));
         let news = self.tell(state).await?;
         Ok(Appended { last, news, began, others })
@@ -315,18 +315,20 @@ impl Journal for S3Journal {
         drop(snapshot);
         let part = Part { first: Sequence(1), last: sequence, key: key.clone(), bytes, tokens: Vec::new() };
         let mut removable = Vec::new();
-        let state = &mut *self.state.lock().await;
-        self.change(state, &action, |head, _| {
-            // Somebody else has folded further; or this one's swap was carried out after all.
-            if head.folded() >= sequence {
-                return false;
+        {
+            let state = &mut *self.state.lock().await;
+            self.change(state, &action, |head, _| {
+                // Somebody else has folded further; or this one's swap was carried out after all.
+                if head.folded() >= sequence {
+                    return false;
+                }
+                removable = head.fold(part.clone());
+                true
+            })
+            .await?;
+            if state.head.snapshot.as_ref().is_none_or(|snapshot| snapshot.key != key) {
+                removable = vec![key];
             }
-            removable = head.fold(part.clone());
-            true
-        })
-        .await?;
-        if state.head.snapshot.as_ref().is_none_or(|snapshot| snapshot.key != key) {
-            removable = vec![key];
         }
         if let Err(error) = self.bucket.delete_many(&removable).await {
             tracing::debug!(%error, "folded records stay in the bucket");
@@ -356,9 +358,20 @@ impl Journal for S3Journal {
     }
 
     async fn pass_over(&self, tickets: &[Arc<str>]) -> Result<(), JournalError> {
-        let mut state = self.state.lock().await;
-        let mark: Arc<str> = uuid::Uuid::new_v4().simple().to_string().into();
-        self.change(&mut state, "pass over silent nodes", |head, _| head.pass_over(tickets, &mark)).await.map(|_| ())
+        // Somebody else is at the head: then the next invalidation waits for them once more, and tries again.
+        let Ok(mut state) = self.state.try_lock() else { return Ok(()) };
+        let mut head = state.head.clone();
+        // A new word for each try: how long a mark has been known is counted by its word.
+        let mark = random_word();
+        if !head.pass_over(tickets, &mark) {
+            return Ok(());
+        }
+        let condition = Condition::Is(state.version.clone());
+        let swapped = swap(&self.bucket, &self.folder, &mut head, &condition).await;
+        if let Swap::Done(version) = swapped.map_err(Self::error("pass over silent nodes"))? {
+            self.take(&mut state, head, version);
+        }
+        Ok(())
     }
 
     async fn leave(&self) -> Result<(), JournalError> {

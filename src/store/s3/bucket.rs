@@ -15,6 +15,7 @@ mod write;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
@@ -167,7 +168,7 @@ struct Inner {
     location: Location,
     said: Said,
     calls: Calls,
-    etag_form: EtagForm,
+    etag_form: Arc<EtagForm>,
     part_size: u64,
     /// MiB that parts of uploads may take in memory, all uploads together.
     part_memory: Arc<Semaphore>,
@@ -210,12 +211,28 @@ impl Bucket {
             location,
             said: Said::new(settings),
             calls: Calls::new(settings),
-            etag_form: EtagForm::default(),
+            etag_form: Arc::default(),
             part_size: settings.part_size.max(upload::PART_MIN_BYTES),
             part_memory: Arc::new(Semaphore::new(upload::PART_MEMORY_MIB)),
         }));
         opening::prove(&bucket.0, settings).await?;
         Ok(bucket)
+    }
+
+    /// The same bucket, for whoever must not wait behind others: with places and a breaker of its own, and reads that answer within `patience`.
+    #[must_use]
+    pub fn urgent(&self, patience: Duration) -> Self {
+        let Inner { client, place, location, said, calls, etag_form, part_size, part_memory } = &*self.0;
+        Bucket(Arc::new(Inner {
+            client: client.clone(),
+            place: place.clone(),
+            location: location.clone(),
+            said: said.clone(),
+            calls: calls.urgent(patience),
+            etag_form: Arc::clone(etag_form),
+            part_size: *part_size,
+            part_memory: Arc::clone(part_memory),
+        }))
     }
 
     /// The whole object of at most `most` bytes; `None`: nothing lies there.

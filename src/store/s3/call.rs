@@ -26,6 +26,9 @@ const THROTTLED_BACKOFF: Duration = Duration::from_millis(300);
 /// At most.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3);
 
+/// Urgent requests at the same time: looks and appends of one journal come one after the other, and read a few objects.
+const URGENT_REQUESTS: usize = 16;
+
 /// One request on its way.
 pub(super) type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
@@ -34,7 +37,7 @@ pub(super) type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>>
 pub(super) struct Calls {
     slots: Arc<Semaphore>,
     breaker: Breaker,
-    requests: Requests,
+    requests: Arc<Requests>,
     read_timeout: Duration,
     attempts: u32,
     max_requests: usize,
@@ -46,10 +49,23 @@ impl Calls {
         Calls {
             slots: Arc::new(Semaphore::new(max_requests)),
             breaker: Breaker::default(),
-            requests: Requests::default(),
+            requests: Arc::default(),
             read_timeout: settings.read_timeout,
             attempts: settings.attempts.max(1),
             max_requests,
+        }
+    }
+
+    /// The same bounds beside these, but for `patience`: the requests of the one do not wait for those of the other, nor suffer from their failures. They are
+    /// counted together.
+    pub(super) fn urgent(&self, patience: Duration) -> Self {
+        Calls {
+            slots: Arc::new(Semaphore::new(URGENT_REQUESTS)),
+            breaker: Breaker::default(),
+            requests: Arc::clone(&self.requests),
+            read_timeout: self.read_timeout.min(patience),
+            attempts: self.attempts,
+            max_requests: URGENT_REQUESTS,
         }
     }
 

@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use everpage::config::Config;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::Method;
 use serde_json::{Value, json};
+use sha2::Sha256;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{Ask, Origin, Proxy, Reply, TestBucket, on_each_server, origin, proxy};
@@ -96,15 +98,21 @@ async fn only_who_can_read_the_journal_may_ring(bucket: TestBucket) {
     let head: Value = serde_json::from_str(head).unwrap();
     let (id, _) = head["members"].as_object().unwrap().iter().next().unwrap();
     let ring = async |secret: &str, node: &str| {
-        let call = json!({"journal": head["journal"], "node": node, "sequence": 0});
+        let journal = head["journal"].as_str().unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(format!("ring\n{journal}\n{node}\n0\nonce").as_bytes());
+        let proof = hex::encode(mac.finalize().into_bytes());
+        let call = json!({"journal": journal, "node": node, "sequence": 0, "nonce": "once", "proof": proof});
         let ask = Ask::new(here.admin, Method::POST, "/internal/ring").header("content-type", "application/json");
-        ask.header("authorization", &format!("Bearer {secret}")).body(call.to_string()).send().await
+        ask.body(call.to_string()).send().await
     };
     assert_eq!(ring("token", id).await.status, 401);
     assert_eq!(ring("", id).await.status, 401);
     let secret = head["secret"].as_str().unwrap();
     assert_eq!(ring(secret, "somebody else").await.status, 409);
     let answer = ring(secret, id).await;
-    assert_eq!((answer.status.as_u16(), answer.text()), (200, &*format!(r#"{{"node":"{id}","applied":0}}"#)));
+    let heard: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.status.as_u16(), &heard["node"], &heard["applied"]), (200, &json!(id), &json!(0)));
+    assert!(!answer.text().contains(secret));
     here.stop().await;
 }

@@ -22,7 +22,7 @@ pub struct Ledger {
     members: Mutex<BTreeSet<u64>>,
     /// Everything fails.
     pub is_gone: AtomicBool,
-    /// Looks never end.
+    /// Looks do not end.
     pub hangs: AtomicBool,
     pub looks: AtomicU64,
 }
@@ -114,8 +114,8 @@ impl Journal for Reader {
     async fn look(&self) -> Result<Seen, JournalError> {
         self.ledger.looks.fetch_add(1, Ordering::SeqCst);
         let began = self.clock.ticks();
-        if self.ledger.hangs.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
+        while self.ledger.hangs.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
         if self.ledger.is_gone.load(Ordering::SeqCst) {

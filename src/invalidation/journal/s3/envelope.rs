@@ -21,8 +21,12 @@ const FIRST_LINE_MAX: usize = 96;
 pub(super) enum Unreadable {
     #[error("it was written by a newer version of everpage: {0} where this one reads up to {VERSION}")]
     Newer(u32),
+    #[error("it is not there")]
+    Absent,
     #[error("it is damaged, or not what everpage wrote")]
     Damaged,
+    #[error("it is whole, and yet not understood ({0}): another version of everpage wrote it")]
+    Unknown(String),
 }
 
 /// `content` with its first line.

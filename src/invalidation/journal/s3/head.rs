@@ -81,8 +81,8 @@ pub(super) struct Batch {
 /// A node that may serve from what it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Member {
-    /// How often it has joined.
-    pub(super) epoch: u64,
+    /// Another one each time it joins.
+    pub(super) epoch: Arc<str>,
     pub(super) lease_ms: u64,
     /// Where it can be rung.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +137,7 @@ impl Head {
         Head {
             journal,
             nonce: String::new(),
-            secret: uuid::Uuid::new_v4().simple().to_string().into(),
+            secret: random_word(),
             sequence: Sequence(0),
             snapshot: None,
             parts: VecDeque::new(),
@@ -146,6 +146,14 @@ impl Head {
             unneeded: Vec::new(),
             others: Map::new(),
         }
+    }
+
+    /// The head of a journal that takes the place of another. Nodes of that one may serve for a while from what they knew, without being members: somebody
+    /// stands for them, who will never answer.
+    pub(super) fn after_another(journal: JournalId, longest_lease: Duration, now: UnixMillis) -> Self {
+        let mut head = Head::new(journal);
+        head.join(&"those before".into(), longest_lease, None, now);
+        head
     }
 
     /// The number up to which everything is folded.
@@ -224,7 +232,7 @@ impl Head {
     pub(super) fn pass_over(&mut self, tickets: &[Arc<str>], mark: &Arc<str>) -> bool {
         let mut is_changed = false;
         for (node, member) in &mut self.members {
-            if member.passed_over.is_none() && tickets.contains(&ticket(node, member.epoch)) {
+            if member.passed_over.is_none() && tickets.contains(&ticket(node, &member.epoch)) {
                 member.passed_over = Some(Arc::clone(mark));
                 is_changed = true;
             }
@@ -234,7 +242,7 @@ impl Head {
 
     /// The node serves from now on, under a new epoch.
     pub(super) fn join(&mut self, node: &Arc<str>, lease: Duration, url: Option<&Arc<str>>, now: UnixMillis) {
-        let epoch = self.members.get(node).map_or(0, |member| member.epoch) + 1;
+        let epoch = random_word();
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         let member = Member { epoch, lease_ms, url: url.cloned(), joined: now, passed_over: None, others: Map::new() };
         self.members.insert(Arc::clone(node), member);
@@ -246,8 +254,13 @@ impl Head {
     }
 }
 
+/// A word that nobody else has.
+pub(super) fn random_word() -> Arc<str> {
+    uuid::Uuid::new_v4().simple().to_string().into()
+}
+
 /// A member as it was when it was waited for.
-pub(super) fn ticket(node: &str, epoch: u64) -> Arc<str> {
+pub(super) fn ticket(node: &str, epoch: &str) -> Arc<str> {
     format!("{node}/{epoch}").into()
 }
 
@@ -312,9 +325,10 @@ mod tests {
         assert!(head.admits(&node));
         head.members.get_mut(&node).unwrap().passed_over = Some("mark".into());
         assert!(!head.admits(&node));
+        let epoch = Arc::clone(&head.members[&node].epoch);
         head.join(&node, Duration::from_secs(2), None, UnixMillis(0));
         assert!(head.admits(&node));
-        assert_eq!(head.members[&node].epoch, 2);
+        assert_ne!(head.members[&node].epoch, epoch);
     }
 
     #[test]

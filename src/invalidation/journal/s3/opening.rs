@@ -5,16 +5,23 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::envelope::Unreadable;
-use super::head::{Head, MEMBERS_MAX};
+use super::head::{Head, MEMBERS_MAX, random_word, ticket};
 use super::reading::{HEAD_BYTES_MAX, Missing, Pauses, parse_head, read, swap};
-use super::{Marks, PATIENCE, S3Journal, State};
+use super::{Marks, PATIENCE, S3Journal, State, with_margin};
 use crate::clock::{Clock, Ticks};
 use crate::invalidation::journal::{Recovered, Terms, random_identity};
 use crate::page::Sequence;
 use crate::store::s3::bucket::{Bucket, Condition, S3Error, Swap, Version};
+
+/// The most that `cluster.lease` may be.
+const LONGEST_LEASE: Duration = Duration::from_secs(10);
+/// How long a read of the journal may take at least, however short the lease.
+const PATIENCE_OF_LOOKS: Duration = Duration::from_secs(1);
+/// Attempts before something that is missing counts as lost.
+const ATTEMPTS_MIN: u32 = 5;
 
 /// Why the journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +29,14 @@ pub enum OpenError {
     /// The bucket does not do what is asked.
     #[error("{0}")]
     Bucket(#[from] S3Error),
-    /// Written by a newer everpage.
-    #[error("{key}: {source}; start that version")]
-    Newer {
+    /// Written by another version of everpage, as far as can be told.
+    #[error(
+        "{key}: {source}; start that version, or remove the object: then a new journal begins, and every stored page is invalid"
+    )]
+    OtherVersion {
         /// The object.
         key: String,
-        /// Which version.
+        /// What is not understood.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Too many nodes.
@@ -54,15 +63,26 @@ pub async fn open(
 ) -> Result<(S3Journal, Recovered), OpenError> {
     let folder = format!("{}/journal", if flavor.is_empty() { "default" } else { flavor });
     let node = uuid::Uuid::new_v4().to_string().into();
+    // Pages must not stand in the way of looks.
+    let bucket = bucket.urgent(lease.max(PATIENCE_OF_LOOKS));
     let joining = Joining { bucket, folder, node, lease, url, clock };
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
     let mut pauses = Pauses::new();
-    loop {
-        if let Some(opened) = joining.attempt(Instant::now() > deadline).await? {
-            return Ok(opened);
+    let mut has_made_room = false;
+    for attempt in 1.. {
+        // What is missing may have been folded meanwhile: a slow first look proves nothing.
+        let is_last = attempt >= ATTEMPTS_MIN && Instant::now() > deadline;
+        match joining.attempt(is_last).await {
+            Ok(Some(opened)) => return Ok(opened),
+            Err(OpenError::Full) if !has_made_room => {
+                joining.make_room().await?;
+                (has_made_room, deadline) = (true, Instant::now() + PATIENCE);
+            }
+            Ok(None) => pauses.next().await,
+            Err(error) => return Err(error),
         }
-        pauses.next().await;
     }
+    unreachable!("the last attempt says what is wrong")
 }
 
 /// A node on its way into the journal.
@@ -80,17 +100,23 @@ impl Joining {
     async fn attempt(&self, is_last: bool) -> Result<Option<(S3Journal, Recovered)>, OpenError> {
         let began = self.clock.ticks();
         let (mut head, condition) = match read_head(&self.bucket, &self.folder).await? {
-            Some((head, version)) => (head.unwrap_or_else(|| Head::new(random_identity())), Condition::Is(version)),
+            Some((Some(head), version)) => (head, Condition::Is(version)),
+            Some((None, version)) => (self.another_head(), Condition::Is(version)),
+            // Pages tell that there was a journal.
+            None if self.has_pages().await? => (self.another_head(), Condition::Absent),
             None => (Head::new(random_identity()), Condition::Absent),
         };
         let recovered = match read(&self.bucket, &head, Sequence(0), None).await {
             Ok(recovered) => recovered,
             Err(Missing::Bucket(error)) => return Err(error.into()),
+            Err(Missing::Object(key, source @ (Unreadable::Newer(_) | Unreadable::Unknown(_)))) => {
+                return Err(OpenError::OtherVersion { key, source: source.into() });
+            }
             // Folded meanwhile, or gone for good.
             Err(Missing::Object(..)) if !is_last => return Ok(None),
             Err(Missing::Object(key, error)) => {
                 tracing::error!(key, %error, "the journal is damaged: a new one begins, and every stored page is invalid");
-                head = Head::new(random_identity());
+                head = Head { members: head.members, ..Head::new(random_identity()) };
                 Recovered::default()
             }
         };
@@ -105,6 +131,43 @@ impl Joining {
             // An unknown outcome shows at the next read: the node is a member then, and joins again.
             Ok(Swap::Lost) | Err(_) => Ok(None),
         }
+    }
+
+    /// Of a journal in the place of one that is gone: its nodes may still live.
+    fn another_head(&self) -> Head {
+        Head::after_another(random_identity(), LONGEST_LEASE, self.clock.now())
+    }
+
+    async fn has_pages(&self) -> Result<bool, OpenError> {
+        let flavor = self.folder.split('/').next().unwrap_or_default();
+        Ok(!self.bucket.list(&format!("{flavor}/"), None, 1).await?.keys.is_empty())
+    }
+
+    /// Takes out whoever does not show that it lives: all are passed over, the living join again, and the others go when their leases have run out.
+    async fn make_room(&self) -> Result<(), OpenError> {
+        tracing::warn!(MEMBERS_MAX, "many nodes were never said to be gone: those that live are asked to join again");
+        let mark = random_word();
+        let passed_over = |head: &mut Head| {
+            let members = head.members.iter();
+            let tickets: Vec<_> = members.map(|(node, member)| ticket(node, &member.epoch)).collect();
+            head.pass_over(&tickets, &mark)
+        };
+        self.change(passed_over).await?;
+        sleep(with_margin(LONGEST_LEASE)).await;
+        self.change(|head| {
+            head.members.retain(|_, member| member.passed_over.as_ref() != Some(&mark));
+            true
+        })
+        .await
+    }
+
+    /// Changes a head that is there; whether it was changed shows at the next attempt.
+    async fn change(&self, change: impl FnOnce(&mut Head) -> bool) -> Result<(), OpenError> {
+        let Some((Some(mut head), version)) = read_head(&self.bucket, &self.folder).await? else { return Ok(()) };
+        if change(&mut head) {
+            swap(&self.bucket, &self.folder, &mut head, &Condition::Is(version)).await?;
+        }
+        Ok(())
     }
 
     fn joined(&self, head: Head, version: Version, told: Sequence, began: Ticks) -> S3Journal {
@@ -133,13 +196,13 @@ async fn read_head(bucket: &Bucket, folder: &str) -> Result<Option<(Option<Head>
     let Some(fetched) = bucket.get(&key, HEAD_BYTES_MAX).await? else { return Ok(None) };
     match parse_head(&fetched.bytes) {
         Ok(head) => Ok(Some((Some(head), fetched.version))),
-        Err(source @ Unreadable::Newer(_)) => Err(OpenError::Newer { key, source: source.into() }),
-        Err(Unreadable::Damaged) => {
+        Err(Unreadable::Damaged | Unreadable::Absent) => {
             tracing::error!(
                 key,
                 "the journal's head is damaged: a new journal begins, and every stored page is invalid"
             );
             Ok(Some((None, fetched.version)))
         }
+        Err(source) => Err(OpenError::OtherVersion { key, source: source.into() }),
     }
 }

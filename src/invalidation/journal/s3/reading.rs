@@ -26,8 +26,10 @@ pub(super) const RECORDS: &str = "journal-records";
 pub(super) const SNAPSHOT: &str = "journal-snapshot";
 
 pub(super) fn parse_head(bytes: &Bytes) -> Result<Head, Unreadable> {
-    let head: Head = serde_json::from_slice(&envelope::open(HEAD, bytes)?).map_err(|_| Unreadable::Damaged)?;
-    if head.is_whole() { Ok(head) } else { Err(Unreadable::Damaged) }
+    // Its checksum is right: it is as it was written.
+    let unknown = |error: &dyn std::fmt::Display| Unreadable::Unknown(error.to_string());
+    let head: Head = serde_json::from_slice(&envelope::open(HEAD, bytes)?).map_err(|error| unknown(&error))?;
+    if head.is_whole() && !head.secret.is_empty() { Ok(head) } else { Err(unknown(&"records are missing in it")) }
 }
 
 /// Puts `head` into the place of the one that `condition` names, under a nonce of its own.
@@ -45,7 +47,7 @@ pub(super) async fn swap(
 /// Why something that the head names was not read.
 pub(super) enum Missing {
     Bucket(S3Error),
-    Object(String, String),
+    Object(String, Unreadable),
 }
 
 /// Everything after `told` that the head names.
@@ -72,8 +74,8 @@ pub(super) async fn read(
             continue;
         }
         let bytes = read_object(bucket, RECORDS, &part.key, RECORDS_BYTES_MAX).await?;
-        let batches: VecDeque<Batch> =
-            serde_json::from_slice(&bytes).map_err(|error| Missing::Object(part.key.clone(), error.to_string()))?;
+        let batches: VecDeque<Batch> = serde_json::from_slice(&bytes)
+            .map_err(|error| Missing::Object(part.key.clone(), Unreadable::Unknown(error.to_string())))?;
         news.records.extend(batches.into_iter().flat_map(Batch::numbered));
     }
     news.records.extend(head.batches.iter().cloned().flat_map(Batch::numbered));
@@ -83,8 +85,8 @@ pub(super) async fn read(
 
 async fn read_object(bucket: &Bucket, kind: &str, key: &str, most: u64) -> Result<Bytes, Missing> {
     let fetched = bucket.get(key, most).await.map_err(Missing::Bucket)?;
-    let fetched = fetched.ok_or_else(|| Missing::Object(key.to_owned(), "it is not there".to_owned()))?;
-    envelope::open(kind, &fetched.bytes).map_err(|error| Missing::Object(key.to_owned(), error.to_string()))
+    let fetched = fetched.ok_or_else(|| Missing::Object(key.to_owned(), Unreadable::Absent))?;
+    envelope::open(kind, &fetched.bytes).map_err(|error| Missing::Object(key.to_owned(), error))
 }
 
 /// Pauses that grow and differ, so that nodes which collide do not collide again.

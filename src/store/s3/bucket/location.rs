@@ -4,7 +4,7 @@
 const KEY_MAX_BYTES: usize = 1024;
 
 /// The location, as all keys below it begin: empty, or with a slash at its end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Location(String);
 
 impl Location {

@@ -6,7 +6,7 @@ use super::Attributes;
 use crate::config;
 
 /// The settings as the SDK's types; `None`: nothing is said.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Said {
     pub(super) owner: Option<String>,
     pub(super) payer: Option<RequestPayer>,
