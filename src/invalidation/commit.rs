@@ -45,6 +45,7 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
         let is_overdue = shared.has_overdue.load(Ordering::Acquire);
         let count = if is_overdue { timeout(pause, next).await } else { Ok(next.await) };
         let is_last = count == Ok(0);
+        hear_of_ids(&shared, &waiting).await;
         let batch = Batch::gather(&shared, waiting.drain(..));
         if !batch.is_empty() {
             let is_durable = write(&shared, batch, &waits).await;
@@ -58,6 +59,16 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
             fold(&shared, &waits).await;
             fold_beyond = shared.journal.tail_bytes().saturating_add(FOLD_BYTES);
         }
+    }
+}
+
+/// The client that chose an id may have sent it to another node before: its record shall not be made twice.
+async fn hear_of_ids(shared: &Arc<Shared>, waiting: &[Waiting]) {
+    let Some(lease) = shared.lease.length() else { return };
+    let is_new = |id| shared.past.lock().sequence_of(id).is_none();
+    if waiting.iter().filter_map(|waiting| waiting.record.id.as_ref()).any(is_new) {
+        // If it fails, the record may be made twice, which costs little.
+        let _ = shared.look(lease).await;
     }
 }
 

@@ -122,6 +122,18 @@ async fn a_change_that_is_not_durable_takes_effect_and_is_tried_again_until_it_i
 }
 
 #[tokio::test]
+async fn while_a_change_is_not_durable_no_page_of_it_is_valid_however_new() {
+    let journal = Failing(MemoryJournal::new(JournalId("j".into())), AtomicU64::new(1));
+    let invalidations = Invalidations::start(Arc::new(journal), Recovered::default());
+    assert!(invalidations.submit_change(names("/a")).await.is_err());
+    // Another node's record: a page that it rendered before the change may be as new as that.
+    let records = [(Sequence(1), Arc::new(names("/b")))].into();
+    invalidations.shared.take(Recovered { snapshot: None, records });
+    assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Invalid);
+    assert_eq!(invalidations.judge(&page("/c", 0, "j")), Verdict::Valid);
+}
+
+#[tokio::test]
 async fn an_invalidation_that_is_not_durable_takes_no_effect() {
     let journal = Failing(MemoryJournal::new(JournalId("j".into())), AtomicU64::new(1));
     let invalidations = Invalidations::start(Arc::new(journal), Recovered::default());

@@ -171,3 +171,37 @@ async fn a_change_that_is_not_durable_outlives_a_snapshot_of_others() {
     assert_eq!(here.get("/a").await.outcome(), "miss");
     assert_eq!(here.invalidations.applied(), Sequence(1), "the snapshot was taken");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_not_answered_before_the_other_nodes_know_the_record() {
+    let (ledger, here) = one_node(|_| {});
+    let there = node(&ledger, |_| {});
+    let record = || Record {
+        id: Some("once".into()),
+        paths: vec![Target { host: None, path: "/".into() }],
+        ..Record::default()
+    };
+    let started = Instant::now();
+    tokio::time::timeout(LEASE / 4, here.invalidations.submit(record())).await.expect_err("the client gives up");
+    here.invalidations.submit(record()).await.unwrap();
+    assert!(started.elapsed() >= LEASE, "{:?}", started.elapsed());
+    // Another node has heard of it, and knows of nobody else whether they have.
+    let started = Instant::now();
+    assert_eq!(there.invalidations.submit(record()).await.unwrap(), Sequence(1));
+    assert!(started.elapsed() >= LEASE, "{:?}", started.elapsed());
+    let started = Instant::now();
+    there.invalidations.submit(record()).await.unwrap();
+    here.invalidations.submit(record()).await.unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO, "it is settled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_is_another_by_now_is_never_served_from() {
+    let (ledger, inside) = one_node(|config| config.cluster.on_store_outage = OnStoreOutage::Serve);
+    filled(&inside).await;
+    ledger.is_lost.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(inside.get("/").await.outcome(), "bypass");
+        sleep(LEASE).await;
+    }
+}

@@ -22,6 +22,8 @@ pub struct Ledger {
     members: Mutex<BTreeSet<u64>>,
     /// Everything fails.
     pub is_gone: AtomicBool,
+    /// It is another one.
+    pub is_lost: AtomicBool,
     /// Looks do not end.
     pub hangs: AtomicBool,
     pub looks: AtomicU64,
@@ -120,6 +122,9 @@ impl Journal for Reader {
         tokio::time::sleep(Duration::from_millis(20)).await;
         if self.ledger.is_gone.load(Ordering::SeqCst) {
             return Err(JournalError::new("look", "gone"));
+        }
+        if self.ledger.is_lost.load(Ordering::SeqCst) {
+            return Err(JournalError::lost("look", "another"));
         }
         Ok(Seen { news: self.news(), began })
     }
