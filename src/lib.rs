@@ -26,6 +26,7 @@
 //! | 6 | [`cli`] | what did the user type? |
 //! | 5 | [`server`] | how do the parts come together? |
 //! | 4 | [`proxy`], [`admin`] | what is answered? They never know each other. |
+//! | 4 | [`upkeep`] | what is tidied and copied in the bucket, behind everyone's back? It knows neither of the two. |
 //! | 3 | [`invalidation`] | what is no longer true? |
 //! | 2 | [`store`] | where are pages kept? |
 //! | 1 | [`policy`], [`page`] | may we? and: what is a page? Pure. |
@@ -53,3 +54,4 @@ pub mod policy;
 pub mod proxy;
 pub mod server;
 pub mod store;
+pub mod upkeep;

@@ -49,6 +49,10 @@ pub struct Metrics {
     requests: Words,
     refused: Words,
     bypassed: Words,
+    swept: Words,
+    exported: Words,
+    /// When the last sweep of the bucket ended on this node, in seconds since the epoch; 0: never.
+    pub last_sweep: Gauge,
     /// Reads and writes of the store that failed.
     pub store_errors: Counter,
     /// Invalidations that could not be made durable.
@@ -107,6 +111,19 @@ impl Default for Metrics {
         );
         let bypassed =
             Words::register(&mut registry, "bypassed", "reason", "Requests that went past the cache, by reason");
+        let swept = Words::register(&mut registry, "swept", "reason", "Objects that the sweeper deleted, by reason");
+        let exported = Words::register(
+            &mut registry,
+            "exported",
+            "result",
+            "Pages written as plain objects, left out, or failed; failed: the copy for the bucket website is old",
+        );
+        let last_sweep = Gauge::default();
+        registry.register(
+            "last_sweep_timestamp_seconds",
+            "When this node last swept the bucket to the end; 0: never, another node may have",
+            last_sweep.clone(),
+        );
         let store_errors = Counter::default();
         registry.register(
             "store_errors",
@@ -143,6 +160,9 @@ impl Default for Metrics {
             requests,
             refused,
             bypassed,
+            swept,
+            exported,
+            last_sweep,
             store_errors,
             invalidation_failures,
             invalidations,
@@ -170,6 +190,18 @@ impl Metrics {
     #[must_use]
     pub fn bypassed(&self, reason: &'static str) -> Counter {
         self.bypassed.counter(reason)
+    }
+
+    /// Objects that the sweeper deleted for this reason.
+    #[must_use]
+    pub fn swept(&self, reason: &'static str) -> Counter {
+        self.swept.counter(reason)
+    }
+
+    /// Pages whose export ended like this.
+    #[must_use]
+    pub fn exported(&self, result: &'static str) -> Counter {
+        self.exported.counter(result)
     }
 
     /// How many requests ended how.

@@ -4,6 +4,7 @@
 
 mod address;
 mod opening;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -80,7 +81,7 @@ impl Server {
         let admin = listen("admin.listen", config.admin.listen).await?;
         // Port 0 asked for any: from here on it is known which, and other nodes can be told.
         (config.listen, config.admin.listen) = (public.local_addr()?, admin.local_addr()?);
-        let Opened { store, journal, recovered, bucket } = opening::open(&config, clock).await?;
+        let Opened { store, journal, recovered, pages } = opening::open(&config, &metrics, clock).await?;
         let config = Arc::new(config);
         let bell: Arc<dyn Bell> = Arc::new(Ringer::default());
         let invalidations = Arc::new(Invalidations::start_with(journal, recovered, Some(bell)));
@@ -101,6 +102,18 @@ impl Server {
         let draining = CancellationToken::new();
         let chores = TaskTracker::new();
         let closed = Box::pin(invalidations.closed());
+        let bucket = pages.as_ref().map(|pages| pages.bucket().clone());
+        let upkeep = pages.map(|store| {
+            let parties = crate::upkeep::Parties {
+                store,
+                invalidations: Arc::clone(&invalidations),
+                metrics: Arc::clone(&metrics),
+                clock,
+                draining: draining.clone(),
+                tasks: chores.clone(),
+            };
+            upkeep::start(&config, &parties)
+        });
         let admin_router = admin::router(admin::Parties {
             config: Arc::clone(&config),
             rules,
@@ -113,6 +126,7 @@ impl Server {
             draining: draining.clone(),
             tasks: chores.clone(),
             refetch: refetch(&handler),
+            upkeep: upkeep.unwrap_or_default(),
         });
         Ok(Server { config, public, admin, admin_router, handler, connections, draining, chores, closed })
     }

@@ -81,7 +81,7 @@ impl From<StoreError> for Failure {
 /// No such resource.
 pub(super) async fn not_found(uri: http::Uri) -> Failure {
     let detail = format!(
-        "there is no {}; there are /invalidate, /invalidations, /pages, /explain, /status, /metrics, /healthz, /readyz and the dashboard at /",
+        "there is no {}; there are /invalidate, /invalidations, /pages, /explain, /status, /metrics, /sweep, /export, /healthz, /readyz and the dashboard at /",
         uri.path()
     );
     Failure::new(StatusCode::NOT_FOUND, "not-found", detail)

@@ -23,6 +23,7 @@ mod status;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use self::chores::Chores;
+pub use self::upkeep::{Job, Upkeep};
 use crate::clock::{Clock, UnixMillis};
 use crate::config::Config;
 use crate::invalidation::Invalidations;
@@ -90,6 +92,8 @@ pub struct Parties {
     pub tasks: TaskTracker,
     /// Fetches a page anew.
     pub refetch: Refetch,
+    /// Work in the bucket, where there is one.
+    pub upkeep: Upkeep,
 }
 
 impl Parties {
@@ -149,6 +153,8 @@ fn resources(control: &Arc<Control>) -> Router<Arc<Control>> {
         .route("/explain", get(explain::explain))
         .route("/status", get(status::status))
         .route("/metrics", get(metrics::text))
+        .route("/sweep", post(upkeep::start_sweep).get(upkeep::sweep_state))
+        .route("/export", post(upkeep::start_export).get(upkeep::export_state))
         .fallback(answer::not_found)
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(BODY_BYTES))

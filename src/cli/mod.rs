@@ -16,6 +16,7 @@ mod serve;
 mod settings;
 mod signals;
 mod status;
+mod upkeep;
 mod warm;
 
 use anyhow::Context as _;
@@ -41,6 +42,8 @@ enum Command {
     Status(status::Status),
     Pages(pages::Pages),
     Warm(warm::Warm),
+    Sweep(upkeep::Sweep),
+    Export(upkeep::Export),
 }
 
 impl Cli {
@@ -58,6 +61,8 @@ impl Cli {
             Command::Status(status) => block_on(status.run()),
             Command::Pages(pages) => block_on(pages.run()),
             Command::Warm(warm) => block_on(warm.run()),
+            Command::Sweep(sweep) => block_on(sweep.run()),
+            Command::Export(export) => block_on(export.run()),
         }
     }
 }

@@ -147,17 +147,6 @@ pub(super) const RULES: &[Rule] = &[
             (is_address && *addressing_style == AddressingStyle::Virtual).then_some((what, "\"auto\" or \"path\""))
         },
     },
-    Rule {
-        keys: &["store.s3.export_prefix", "cache.flavor", "store.kind"],
-        broken: |config| {
-            let flavor = if config.cache.flavor.is_empty() { "default" } else { &config.cache.flavor };
-            let prefix = &config.store.s3.export_prefix;
-            let what =
-                format!("copies (store.s3.export_prefix) would lie among pages and journal of the flavor `{flavor}`");
-            let collides = config.store.kind == StoreKind::S3 && prefix.split('/').next() == Some(flavor);
-            collides.then_some((what, "another prefix, or another cache.flavor"))
-        },
-    },
 ];
 
 const KEY_PAIR: &[&str] =

@@ -74,7 +74,7 @@ pub struct S3Store {
     pub sweep_old_versions_after: Duration,
     /// Keep a plain copy of each page for a bucket website.
     pub export: bool,
-    /// Where, below `location`.
+    /// Where, below the folder of the flavor.
     pub export_prefix: String,
     /// The domain under which the export is seen, for messages.
     pub custom_domain: String,

@@ -90,10 +90,18 @@ pub(super) const LOCATION: Text<String> = Text {
     show: String::clone,
 };
 
-/// As [`LOCATION`], and never empty: the plain copies would lie among all else.
+/// As [`LOCATION`], and never empty or a folder that holds something else: the plain copies lie beside the pages of the flavor.
 pub(super) const EXPORT_PREFIX: Text<String> = Text {
     expected: r#"a prefix such as "export": letters, digits, ".", "_", "-", with "/" between"#,
-    read: |text| prefix(text.strip_suffix('/').unwrap_or(text)),
+    read: |text| {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let folder = text.split('/').next().unwrap_or_default();
+        let is_version = !folder.is_empty() && folder.bytes().all(|byte| byte.is_ascii_digit());
+        if is_version || matches!(folder, "journal" | "sweep") {
+            return Err(format!("copies would lie among what everpage keeps in {}", quoted(folder)));
+        }
+        prefix(text)
+    },
     show: String::clone,
 };
 

@@ -52,7 +52,8 @@ impl Index {
         let names = if record.soft { &mut self.soft } else { &mut self.hard };
         names.apply(sequence, record);
         if names.len() > NAMES_MAX {
-            *names = Names { all: sequence.0.max(names.newest), newest: names.newest, ..Names::default() };
+            let all = sequence.0.max(names.newest);
+            *names = Names { all, newest: names.newest, widest: all, ..Names::default() };
         }
     }
 
@@ -60,6 +61,13 @@ impl Index {
     #[must_use]
     pub fn newest(&self, subject: &Subject<'_>) -> Newest {
         Newest { hard: Sequence(self.hard.newest_of(subject)), soft: Sequence(self.soft.newest_of(subject)) }
+    }
+
+    /// May a record newer than `since` have killed a page of this path? Asked where the path's id is at hand and nothing else, so it says yes
+    /// for every path once a newer record names pages by prefix, tag or host, or all of them. Never no where the answer is yes.
+    #[must_use]
+    pub fn may_name_since(&self, path_id: &PathId, since: Sequence) -> bool {
+        self.hard.widest > since.0 || self.hard.look(Kind::Path, None, &path_id.0) > since.0
     }
 
     /// How many names it knows.
@@ -112,6 +120,8 @@ struct Names {
     narrowed: bool,
     /// Segments of the deepest prefix: ancestors below it need no look-up, however deep a visitor's path is.
     deepest: u64,
+    /// The newest record that named anything but a path of every host.
+    widest: u64,
     newest_by_key: HashMap<u64, u64, BuildHasherDefault<AlreadyHashed>>,
 }
 
@@ -135,7 +145,10 @@ impl Names {
             self.note(sequence, Kind::Tag, host, tag.as_bytes());
         }
         match (record.all, host) {
-            (true, None) => self.all = self.all.max(sequence.0),
+            (true, None) => {
+                self.all = self.all.max(sequence.0);
+                self.widest = self.widest.max(self.all);
+            }
             (true, Some(host)) => self.note(sequence, Kind::Host, Some(host), b""),
             (false, _) => {}
         }
@@ -144,6 +157,9 @@ impl Names {
     fn note(&mut self, sequence: Sequence, kind: Kind, host: Option<&str>, name: &[u8]) {
         self.kinds |= 1 << kind as u8;
         self.narrowed |= host.is_some();
+        if host.is_some() || !matches!(kind, Kind::Path) {
+            self.widest = self.widest.max(sequence.0);
+        }
         let newest = self.newest_by_key.entry(key(kind, host, name)).or_default();
         *newest = (*newest).max(sequence.0);
     }
@@ -152,15 +168,15 @@ impl Names {
         if self.newest_by_key.is_empty() {
             return self.all;
         }
-        let mut newest = self.all.max(self.look(Kind::Path, subject.host, &subject.path_id.0));
-        newest = newest.max(self.look(Kind::Host, subject.host, b""));
+        let mut newest = self.all.max(self.look(Kind::Path, Some(subject.host), &subject.path_id.0));
+        newest = newest.max(self.look(Kind::Host, Some(subject.host), b""));
         for tag in subject.tags {
-            newest = newest.max(self.look(Kind::Tag, subject.host, tag.as_bytes()));
+            newest = newest.max(self.look(Kind::Tag, Some(subject.host), tag.as_bytes()));
         }
         if self.has(Kind::Prefix) {
             let deepest = usize::try_from(self.deepest).unwrap_or(usize::MAX);
             for ancestor in path::ancestors(&path::identity(subject.path)).take(deepest) {
-                newest = newest.max(self.look(Kind::Prefix, subject.host, ancestor));
+                newest = newest.max(self.look(Kind::Prefix, Some(subject.host), ancestor));
             }
         }
         newest
@@ -170,13 +186,14 @@ impl Names {
         self.kinds & (1 << kind as u8) != 0
     }
 
-    fn look(&self, kind: Kind, host: &str, name: &[u8]) -> u64 {
+    /// The newest record that names it for every host or, if one is given, for that.
+    fn look(&self, kind: Kind, host: Option<&str>, name: &[u8]) -> u64 {
         if !self.has(kind) {
             return 0;
         }
         let find = |host| self.newest_by_key.get(&key(kind, host, name)).copied().unwrap_or(0);
         let any_host = find(None);
-        if self.narrowed { any_host.max(find(Some(host))) } else { any_host }
+        if self.narrowed && host.is_some() { any_host.max(find(host)) } else { any_host }
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {
@@ -197,8 +214,12 @@ impl Names {
             kinds: u8::try_from(read_u64(&mut bytes)?).ok()?,
             narrowed: read_u64(&mut bytes)? != 0,
             deepest: read_u64(&mut bytes)?,
+            widest: 0,
             newest_by_key: HashMap::default(),
         };
+        // A snapshot does not say it: if anything but paths was ever named, its newest record may have.
+        let paths_only = names.kinds & !(1 << Kind::Path as u8) == 0 && !names.narrowed;
+        names.widest = if paths_only { names.all } else { names.newest };
         let count = usize::try_from(read_u64(&mut bytes)?).ok()?;
         if count > bytes.len() / 16 {
             return None;
@@ -331,6 +352,33 @@ mod tests {
         let path_id = path::path_id("/");
         let subject = Subject { host: "a", path: "/", path_id: &path_id, tags: &[] };
         assert_eq!(index.newest(&subject), Newest { hard: Sequence(0), soft: Sequence(2) });
+    }
+
+    #[test]
+    fn a_path_is_asked_for_without_its_host_and_never_too_little_is_said() {
+        let restored = |index: &Index| Index::from_bytes(&index.to_bytes()).unwrap().0;
+        let (shop, blog) = (path::path_id("/shop/"), path::path_id("/blog/"));
+        let mut index = Index::default();
+        index.apply(Sequence(3), &Record { paths: vec![target(None, "/blog/")], ..record() });
+        for index in [&index, &restored(&index)] {
+            assert!(index.may_name_since(&blog, Sequence(2)));
+            assert!(!index.may_name_since(&blog, Sequence(3)));
+            assert!(!index.may_name_since(&shop, Sequence(0)));
+        }
+        let wide = [
+            Record { paths: vec![target(Some("a"), "/x/")], ..record() },
+            Record { prefixes: vec![target(None, "/x/")], ..record() },
+            Record { tags: vec!["t".into()], ..record() },
+            Record { all: true, ..record() },
+            Record { all: true, host: Some("a".into()), ..record() },
+        ];
+        for (sequence, record) in (4..).zip(wide) {
+            index.apply(Sequence(sequence), &record);
+            for index in [&index, &restored(&index)] {
+                assert!(index.may_name_since(&shop, Sequence(sequence - 1)), "{record:?}");
+                assert!(!index.may_name_since(&shop, Sequence(sequence)), "{record:?}");
+            }
+        }
     }
 
     #[test]

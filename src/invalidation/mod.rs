@@ -56,6 +56,7 @@ mod lease;
 mod past;
 pub mod ring;
 pub mod selector;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +78,7 @@ use self::lease::Lease;
 use self::past::Past;
 use self::ring::Bell;
 use self::selector::Record;
+use self::snapshot::unfold;
 use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
 
 /// Invalidations that may wait for the journal at the same time; a further one is answered 503.
@@ -264,6 +266,12 @@ impl Invalidations {
         self.shared.newest(subject)
     }
 
+    /// May a record newer than `since` have killed a page of this path? See [`Index::may_name_since`].
+    #[must_use]
+    pub fn may_name_since(&self, path_id: &PathId, since: Sequence) -> bool {
+        self.shared.index.read().may_name_since(path_id, since)
+    }
+
     /// The newest record that every look-up takes into account: the `as_of` of a fetch that begins now.
     #[must_use]
     pub fn applied(&self) -> Sequence {
@@ -370,22 +378,6 @@ async fn keep_current(shared: Arc<Shared>, lease: Duration) {
         if shared.lease.take_wanted() || shared.lease.outage().is_some() {
             // A failure is noted, and the next round tries again.
             let _ = shared.look(lease).await;
-        }
-    }
-}
-
-/// The index that was folded into these bytes.
-fn unfold(sequence: Sequence, bytes: &[u8], past: &mut Past) -> Index {
-    match Index::from_bytes(bytes).and_then(|(index, rest)| Some((index, Past::ids_from_bytes(rest)?))) {
-        Some((index, ids)) => {
-            ids.into_iter().for_each(|(at, id, sequence)| past.remember_id(at, id, sequence));
-            index
-        }
-        None => {
-            tracing::error!(%sequence, "the journal's snapshot cannot be read: every page up to it is invalid");
-            let mut index = Index::default();
-            index.apply(sequence, &Record { all: true, ..Record::default() });
-            index
         }
     }
 }

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 7] = [
     &["page", "policy"],
     &["store", "store_contract"],
     &["invalidation"],
-    &["proxy", "admin"],
+    &["proxy", "admin", "upkeep"],
     &["server"],
     &["cli", "main", "lib"],
 ];

@@ -195,6 +195,7 @@ impl Rig {
                     StatusCode::OK
                 })
             }),
+            upkeep: Upkeep::default(),
         };
         Rig { router: router(parties.clone()), parties, shelf, diary, draining, refetched, together, fetched }
     }

@@ -259,3 +259,48 @@ async fn a_bug_in_one_request_is_an_answer() {
     assert_eq!(rig.get("/status").await.error(), (500, "bug".to_owned()));
     assert_eq!(rig.get("/pages").await.status, 200);
 }
+
+/// Work in a bucket that is done as soon as it is begun.
+fn job(done: &Arc<Mutex<Vec<bool>>>) -> Job {
+    let (starting, done) = (Arc::clone(done), Arc::clone(done));
+    Job {
+        start: Arc::new(move |is_dry| {
+            starting.lock().push(is_dry);
+            starting.lock().len() < 3
+        }),
+        state: Arc::new(move || serde_json::json!({"running": null, "last": done.lock().len()})),
+    }
+}
+
+async fn post(rig: &Rig, target: &str, body: &str) -> Answered {
+    rig.send(request(Method::POST, target, body)).await
+}
+
+#[tokio::test]
+async fn a_sweep_is_started_and_watched() {
+    let mut rig = Rig::new();
+    let done = Arc::default();
+    rig.parties.upkeep = Upkeep { sweep: Some(job(&done)), export: None };
+    rig.router = router(rig.parties.clone());
+    let started = post(&rig, "/sweep", "").await;
+    assert_eq!((started.status, &started.json()["started"]), (202, &true.into()));
+    assert_eq!(post(&rig, "/sweep", r#"{"dry_run": true}"#).await.json()["started"], true);
+    assert_eq!(post(&rig, "/sweep?dry_run=true", "").await.json()["started"], false);
+    assert_eq!(*done.lock(), [false, true, true]);
+    assert_eq!(rig.get("/sweep").await.json()["last"], 3);
+    for (target, body) in
+        [("/sweep?dry_run=perhaps", ""), ("/sweep?dry=1", ""), ("/sweep", "[]"), ("/sweep", r#"{"dry": 1}"#)]
+    {
+        assert_eq!(post(&rig, target, body).await.status, 400, "{target} {body}");
+    }
+    assert_eq!(done.lock().len(), 3, "a mistake starts nothing");
+}
+
+#[tokio::test]
+async fn without_a_bucket_there_is_nothing_to_sweep_or_export() {
+    let rig = Rig::new();
+    for answer in [rig.get("/sweep").await, post(&rig, "/sweep", "").await, post(&rig, "/export", "").await] {
+        assert_eq!(answer.error(), (409, "not-s3".to_owned()));
+        assert!(answer.json()["detail"].as_str().unwrap().contains("memory store"));
+    }
+}
