@@ -1,9 +1,11 @@
 //! Records and pages, without the network.
 
+use std::sync::atomic::AtomicU64;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::journal::Appended;
+use super::journal::{Appended, JournalError};
 use super::journal::memory::MemoryJournal;
 use super::selector::Target;
 use super::*;

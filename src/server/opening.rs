@@ -67,6 +67,21 @@ async fn open_bucket(config: &Config, metrics: &Arc<Metrics>, clock: Clock) -> a
         None => back,
     };
     let url = address::of_node(config, config.admin.listen);
-    let (journal, recovered) = journal::s3::open(bucket, flavor, config.cluster.lease, url, clock).await?;
+    let (lease, probe) = (config.cluster.lease, bucket.probe().await?);
+    if !probe.conditional_reads {
+        tracing::warn!(
+            "the S3 server sends what has not changed again (no 304): each look at the journal reads its head whole"
+        );
+    }
+    let (journal, recovered) = match probe.conditional_writes.flaw() {
+        None => journal::s3::open(bucket, flavor, lease, url, clock).await?,
+        Some(flaw) => {
+            tracing::warn!(
+                flaw,
+                "the S3 server cannot keep the writes of several nodes apart: this node uses the bucket alone, by a lock, and others are refused"
+            );
+            journal::s3::open_alone(bucket, flavor, lease, clock, flaw).await?
+        }
+    };
     Ok(Opened { store, journal: Arc::new(journal), recovered, pages: Some(pages) })
 }

@@ -74,7 +74,7 @@ async fn the_status_has_the_numbers_and_no_secret() {
     assert_eq!(status["hit_ratio"], 0.75);
     assert_eq!(status["requests"], json!({"hit": 6, "miss": 1, "refused": 1, "bypass": 9}));
     assert_eq!(status["refused"], json!({"set-cookie": 1}));
-    assert_eq!(status["journal"], json!({"id": "j", "sequence": 0, "names": 0}));
+    assert_eq!(status["journal"], json!({"id": "j", "sequence": 0, "names": 0, "nodes": 1}));
     assert_eq!((&status["store"]["kind"], &status["store"]["objects"]), (&json!("memory"), &json!(1)));
     assert_eq!((&status["now"]["flights"], &status["draining"]), (&json!(3), &json!(false)));
     assert_eq!(status["config"]["cache"]["ignore"], json!(["^/admin/"]));

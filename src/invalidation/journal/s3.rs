@@ -4,6 +4,7 @@
 //! <flavor>/journal/head                       who may serve, the newest records, the names of everything else
 //! <flavor>/journal/records/<first>-<word>     older records, or very many
 //! <flavor>/journal/snapshots/<last>-<word>    the folded index
+//! <flavor>/journal/lock                       only where the server cannot swap: [`open_alone`]
 //! ```
 //!
 //! - The head changes by compare-and-swap alone (`If-Match`; the first by `If-None-Match: *`): that makes the order of all records. Everything it
@@ -15,8 +16,9 @@
 //! - A head of another journal, or none, is never taken over while the process lives: the lease runs out, and requests go to the origin.
 //!
 //! It relies on the bucket's promise that a read which begins after a write has been answered sees it (S3's strong consistency), and on swaps that only
-//! one of several writers can win.
+//! one of several writers can win. Where a server breaks the latter, one node can use it, by a lock: [`open_alone`], which says what remains possible.
 
+mod alone;
 mod envelope;
 mod head;
 mod opening;
@@ -32,8 +34,9 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-pub use self::opening::{OpenError, open};
+pub use self::opening::{OpenError, open, open_alone};
 
+use self::alone::Lock;
 use self::head::{Batch, Head, INLINE_BYTES, Member, Part, random_word, ticket};
 use self::reading::{HEAD_BYTES_MAX, Missing, Pauses, RECORDS, SNAPSHOT, parse_head, read, swap};
 use super::{Appended, Circle, Journal, JournalError, Other, Recovered, Seen, Terms};
@@ -59,6 +62,8 @@ pub struct S3Journal {
     url: Option<Arc<str>>,
     secret: Arc<str>,
     terms: Terms,
+    /// Held by the only writer, where swaps prove nothing.
+    lock: Option<Lock>,
     state: Mutex<State>,
     tail_bytes: AtomicU64,
     nodes: AtomicU32,
@@ -77,6 +82,8 @@ struct State {
     /// The caller's own batch, so that it need not be read.
     own: Option<(Arc<str>, Vec<Arc<Record>>)>,
     has_left: bool,
+    /// The nonce of the head written last, without a condition.
+    pending: String,
 }
 
 impl S3Journal {
@@ -121,6 +128,10 @@ impl S3Journal {
     async fn refresh(&self, state: &mut State) -> Result<(), JournalError> {
         let key = format!("{}/head", self.folder);
         let action = "look at the head";
+        // First: the head that is read after it is one that whoever takes the lock over has not changed yet.
+        if let Some(lock) = &self.lock {
+            lock.verify().await.map_err(|unsure| JournalError::new(action, unsure))?;
+        }
         match self.bucket.look(&key, &state.version, HEAD_BYTES_MAX).await.map_err(Self::error(action))? {
             Look::Unchanged => Ok(()),
             Look::Changed(fetched) => {
@@ -136,6 +147,9 @@ impl S3Journal {
                         action,
                         "it has lost records: remove it, and restart everpage to begin a new one",
                     ));
+                }
+                if let Some(lock) = &self.lock {
+                    self.ensure_own(lock, state, &head).await?;
                 }
                 self.take(state, head, fetched.version);
                 Ok(())
@@ -164,9 +178,8 @@ impl S3Journal {
                 return Ok(began);
             }
             self.move_out(&mut head).await?;
-            let condition = Condition::Is(state.version.clone());
             began = self.terms.clock.ticks();
-            let failure = match swap(&self.bucket, &self.folder, &mut head, &condition).await {
+            let failure = match self.write_head(state, &mut head).await {
                 Ok(Swap::Done(version)) => {
                     self.take(state, head, version);
                     return Ok(began);
@@ -175,7 +188,7 @@ impl S3Journal {
                 Err(error) => error.to_string(),
             };
             loop {
-                if Instant::now() > deadline {
+                if Instant::now() > deadline || self.lock.as_ref().is_some_and(Lock::is_lost) {
                     return Err(JournalError::new(action, failure));
                 }
                 pauses.next().await;
@@ -186,6 +199,14 @@ impl S3Journal {
                 }
             }
         }
+    }
+
+    async fn write_head(&self, state: &mut State, head: &mut Head) -> Result<Swap, JournalError> {
+        if let Some(lock) = &self.lock {
+            return self.replace(lock, state, head).await;
+        }
+        let condition = Condition::Is(state.version.clone());
+        swap(&self.bucket, &self.folder, head, &condition).await.map_err(Self::error("swap the head"))
     }
 
     /// Whether this node may rely on the head that it has; if not, it joins again.
@@ -378,6 +399,9 @@ impl Journal for S3Journal {
         let mut state = self.state.lock().await;
         let changed = self.change(&mut state, "leave", |head, _| head.members.remove(&self.node).is_some()).await;
         state.has_left = true;
+        if let Some(lock) = &self.lock {
+            lock.release().await.map_err(|unsure| JournalError::new("give the lock back", unsure))?;
+        }
         changed.map(|_| ())
     }
 

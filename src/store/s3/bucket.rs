@@ -6,6 +6,7 @@
 mod list;
 mod location;
 mod opening;
+mod probe;
 mod read;
 mod remove;
 mod said;
@@ -20,6 +21,8 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+
+pub use self::probe::{ConditionalWrites, Probe};
 
 use self::location::Location;
 use self::said::Said;
@@ -326,6 +329,14 @@ impl Bucket {
     /// Some may be left.
     pub async fn abort_uploads(&self, before: UnixMillis) -> Result<u64, S3Error> {
         remove::abort_uploads(&self.0, before).await
+    }
+
+    /// Does the server keep the conditions of writes, in races too? 24 small requests; leaves nothing behind.
+    ///
+    /// # Errors
+    /// It could not be tried: that says nothing about the server's conditions.
+    pub async fn probe(&self) -> Result<Probe, S3Error> {
+        probe::probe(&self.0).await
     }
 
     /// Does S3 answer, with the rights needed? At most one small request.

@@ -6,6 +6,7 @@ mod export;
 mod faults;
 mod journal;
 mod policy;
+mod probe;
 mod ring;
 mod store;
 mod sweep;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use super::alone::{self, Lock};
 use super::envelope::Unreadable;
 use super::head::{Head, MEMBERS_MAX, random_word, ticket};
 use super::reading::{HEAD_BYTES_MAX, Missing, Pauses, parse_head, read, swap};
@@ -47,6 +48,28 @@ pub enum OpenError {
     /// The head changes faster than it can be swapped.
     #[error("the journal's head could not be swapped within {} seconds", PATIENCE.as_secs())]
     Contended,
+    /// The server cannot keep several nodes apart, and there is another one.
+    #[error(
+        "the S3 server cannot keep the writes of several nodes apart: {why}. And another node uses the bucket: {who}. Stop that one, or use a \
+         server with conditional writes for several nodes, such as Amazon S3 or Ceph"
+    )]
+    Alone {
+        /// The probe that failed.
+        why: String,
+        /// Who else, and how one knows.
+        who: String,
+    },
+    /// Another node takes the server for one that cannot keep several apart.
+    #[error(
+        "another node uses the bucket alone: {holder} holds the lock {key}, since the server did not keep conditional writes when it was started. \
+         Stop it, and start both"
+    )]
+    Locked {
+        /// The lock.
+        key: String,
+        /// Its owner.
+        holder: String,
+    },
 }
 
 /// Opens the journal of a flavor, or begins it; this node becomes a member, to be rung at `url`. What is damaged is left behind: a new journal
@@ -61,28 +84,44 @@ pub async fn open(
     url: Option<Arc<str>>,
     clock: Clock,
 ) -> Result<(S3Journal, Recovered), OpenError> {
-    let folder = format!("{}/journal", if flavor.is_empty() { "default" } else { flavor });
-    let node = uuid::Uuid::new_v4().to_string().into();
     // Pages must not stand in the way of looks.
     let bucket = bucket.urgent(lease.max(PATIENCE_OF_LOOKS));
-    let joining = Joining { bucket, folder, node, lease, url, clock };
-    let mut deadline = Instant::now() + PATIENCE;
-    let mut pauses = Pauses::new();
-    let mut has_made_room = false;
-    for attempt in 1.. {
-        // What is missing may have been folded meanwhile: a slow first look proves nothing.
-        let is_last = attempt >= ATTEMPTS_MIN && Instant::now() > deadline;
-        match joining.attempt(is_last).await {
-            Ok(Some(opened)) => return Ok(opened),
-            Err(OpenError::Full) if !has_made_room => {
-                joining.make_room().await?;
-                (has_made_room, deadline) = (true, Instant::now() + PATIENCE);
-            }
-            Ok(None) => pauses.next().await,
-            Err(error) => return Err(error),
+    let joining = Joining { bucket, folder: folder(flavor), node: random_node(), lease, url, clock };
+    alone::ensure_nobody(&joining.bucket, &joining.folder, lease).await?;
+    joining.join(None).await
+}
+
+/// As [`open`], on a server that does not keep the conditions of writes: this node is the only one, by a lock. `why` says which probe has
+/// failed. Takes at least a lease, and a few more where a node was killed that held the lock.
+///
+/// # Errors
+/// [`OpenError::Alone`] where another node lives; else as [`open`].
+pub async fn open_alone(
+    bucket: Bucket,
+    flavor: &str,
+    lease: Duration,
+    clock: Clock,
+    why: &str,
+) -> Result<(S3Journal, Recovered), OpenError> {
+    let bucket = bucket.urgent(lease.max(PATIENCE_OF_LOOKS));
+    let joining = Joining { bucket, folder: folder(flavor), node: random_node(), lease, url: None, clock };
+    let (lock, former) = Lock::take(&joining.bucket, &joining.folder, &joining.node, lease, why).await?;
+    let (journal, recovered) = joining.join(Some(lock)).await?;
+    match journal.outlast_others(former.as_deref()).await {
+        Ok(()) => Ok((journal, recovered)),
+        Err(error) => {
+            journal.give_up().await;
+            Err(OpenError::Alone { why: why.to_owned(), who: error.to_string() })
         }
     }
-    unreachable!("the last attempt says what is wrong")
+}
+
+fn folder(flavor: &str) -> String {
+    format!("{}/journal", if flavor.is_empty() { "default" } else { flavor })
+}
+
+fn random_node() -> Arc<str> {
+    uuid::Uuid::new_v4().to_string().into()
 }
 
 /// A node on its way into the journal.
@@ -96,8 +135,35 @@ struct Joining {
 }
 
 impl Joining {
+    async fn join(&self, lock: Option<Lock>) -> Result<(S3Journal, Recovered), OpenError> {
+        let mut deadline = Instant::now() + PATIENCE;
+        let mut pauses = Pauses::new();
+        let mut has_made_room = false;
+        for attempt in 1.. {
+            // What is missing may have been folded meanwhile: a slow first look proves nothing.
+            let is_last = attempt >= ATTEMPTS_MIN && Instant::now() > deadline;
+            match self.attempt(lock.as_ref(), is_last).await {
+                Ok(Some(Joined { head, version, recovered, began })) => {
+                    return Ok((self.joined(lock, head, version, recovered.last(), began), recovered));
+                }
+                Ok(None) => pauses.next().await,
+                Err(OpenError::Full) if !has_made_room => {
+                    self.make_room().await?;
+                    (has_made_room, deadline) = (true, Instant::now() + PATIENCE);
+                }
+                Err(error) => {
+                    if let Some(lock) = lock {
+                        lock.give_up().await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        unreachable!("the last attempt says what is wrong")
+    }
+
     /// Reads everything and joins; `None`: something came between. The last attempt says what.
-    async fn attempt(&self, is_last: bool) -> Result<Option<(S3Journal, Recovered)>, OpenError> {
+    async fn attempt(&self, lock: Option<&Lock>, is_last: bool) -> Result<Option<Joined>, OpenError> {
         let began = self.clock.ticks();
         let (mut head, condition) = match read_head(&self.bucket, &self.folder).await? {
             Some((Some(head), version)) => (head, Condition::Is(version)),
@@ -124,8 +190,12 @@ impl Joining {
             return Err(OpenError::Full);
         }
         head.join(&self.node, self.lease, self.url.as_ref(), self.clock.now());
-        match swap(&self.bucket, &self.folder, &mut head, &condition).await {
-            Ok(Swap::Done(version)) => Ok(Some((self.joined(head, version, recovered.last(), began), recovered))),
+        let swapped = match lock {
+            Some(lock) => lock.put_head(&self.folder, &mut head).await,
+            None => swap(&self.bucket, &self.folder, &mut head, &condition).await,
+        };
+        match swapped {
+            Ok(Swap::Done(version)) => Ok(Some(Joined { head, version, recovered, began })),
             Ok(Swap::Lost) if is_last => Err(OpenError::Contended),
             Err(error) if is_last => Err(error.into()),
             // An unknown outcome shows at the next read: the node is a member then, and joins again.
@@ -140,7 +210,8 @@ impl Joining {
 
     async fn has_pages(&self) -> Result<bool, OpenError> {
         let flavor = self.folder.split('/').next().unwrap_or_default();
-        Ok(!self.bucket.list(&format!("{flavor}/"), None, 1).await?.keys.is_empty())
+        let listed = self.bucket.list(&format!("{flavor}/"), None, 2).await?;
+        Ok(listed.keys.iter().any(|object| object.key != alone::key(&self.folder)))
     }
 
     /// Takes out whoever does not show that it lives: all are passed over, the living join again, and the others go when their leases have run out.
@@ -170,9 +241,10 @@ impl Joining {
         Ok(())
     }
 
-    fn joined(&self, head: Head, version: Version, told: Sequence, began: Ticks) -> S3Journal {
+    fn joined(&self, lock: Option<Lock>, head: Head, version: Version, told: Sequence, began: Ticks) -> S3Journal {
         let (id, secret) = (head.journal.clone(), Arc::clone(&head.secret));
-        let state = State { told, head, version, marks: Marks::new(), own: None, has_left: false };
+        let pending = head.nonce.clone();
+        let state = State { told, head, version, marks: Marks::new(), own: None, has_left: false, pending };
         let mut journal = S3Journal {
             bucket: self.bucket.clone(),
             folder: self.folder.clone(),
@@ -181,6 +253,7 @@ impl Joining {
             url: self.url.clone(),
             secret,
             terms: Terms { lease: self.lease, clock: self.clock, began },
+            lock,
             tail_bytes: AtomicU64::new(0),
             nodes: AtomicU32::new(1),
             state: Mutex::new(state),
@@ -188,6 +261,14 @@ impl Joining {
         journal.note_now();
         journal
     }
+}
+
+/// What a node knows that has joined.
+struct Joined {
+    head: Head,
+    version: Version,
+    recovered: Recovered,
+    began: Ticks,
 }
 
 /// The head and its version; `None` in the place of a head that cannot be read.

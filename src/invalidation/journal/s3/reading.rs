@@ -39,9 +39,15 @@ pub(super) async fn swap(
     head: &mut Head,
     condition: &Condition,
 ) -> Result<Swap, S3Error> {
+    let bytes = seal_head(head);
+    bucket.swap(&format!("{folder}/head"), bytes, condition).await
+}
+
+/// The head as it lies in the bucket, under a nonce of its own.
+pub(super) fn seal_head(head: &mut Head) -> Bytes {
     head.nonce = uuid::Uuid::new_v4().simple().to_string();
     let json = serde_json::to_vec(head).expect("a head is JSON");
-    bucket.swap(&format!("{folder}/head"), envelope::seal(HEAD, &json).into(), condition).await
+    envelope::seal(HEAD, &json).into()
 }
 
 /// Why something that the head names was not read.

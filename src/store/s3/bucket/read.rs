@@ -45,6 +45,17 @@ pub(super) async fn look(inner: &Arc<Inner>, key: &str, known: &Version, most: u
     }
 }
 
+/// Does the server say 304 to who knows this version, and send nothing?
+pub(super) async fn is_spared(inner: &Arc<Inner>, key: &str, known: &Version) -> Result<bool, S3Error> {
+    let key = inner.key(key)?;
+    let asked = Asked { unless: Some(known), ..Asked::default() };
+    match answer(inner, &key, asked).await {
+        Ok(_) => Ok(false),
+        Err(failure) if failure.status == Some(304) => Ok(true),
+        Err(failure) => Err(inner.explain(failure, reading(&key))),
+    }
+}
+
 pub(super) async fn open_range(
     inner: &Arc<Inner>,
     key: &str,

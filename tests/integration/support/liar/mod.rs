@@ -27,6 +27,8 @@ pub(crate) enum Lie {
     IgnoresConditions,
     /// A condition is checked first, and the write done some time later, as s3s-fs 0.14 does: of several at once all win.
     LosesRaces,
+    /// Nothing about writes; but it answers 200, with everything, to who asks for an object unless it is still what he knows, as s3s-fs 0.14 does.
+    SendsUnchanged,
 }
 
 /// Between check and write of one that loses races: longer than racing requests take to arrive.
