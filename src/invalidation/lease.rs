@@ -109,10 +109,10 @@ impl Lease {
         self.outage.lock().as_ref().map(|outage| (terms.clock.ticks().since(outage.since), outage.reason.clone()))
     }
 
-    /// Was a look tried less than a lease ago, in vain? The next is tried in the background, and no request need wait for it.
-    pub(super) fn has_just_failed(&self) -> bool {
+    /// Was a look tried in vain within this time?
+    pub(super) fn has_failed_within(&self, time: Duration) -> bool {
         let Some(terms) = &self.terms else { return false };
         let now = terms.clock.ticks();
-        self.outage.lock().as_ref().is_some_and(|outage| now.since(outage.last_try) < terms.lease)
+        self.outage.lock().as_ref().is_some_and(|outage| now.since(outage.last_try) < time)
     }
 }

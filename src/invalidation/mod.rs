@@ -75,7 +75,7 @@ use self::index::{Newest, Subject};
 use self::journal::{Circle, Journal, Recovered};
 use self::ring::Bell;
 use self::selector::Record;
-use self::shared::{LOOK_PATIENCE, Shared, keep_current};
+use self::shared::{LOOK_PATIENCE, LOOKS_PER_LEASE, Shared, keep_current};
 use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
 
 /// Invalidations that may wait for the journal at the same time; a further one is answered 503.
@@ -83,8 +83,6 @@ const WAITING_MAX: usize = 10_000;
 
 /// How long a change waits for the journal, and for the longest lease of another node: somebody waits for the answer that brought it.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(15);
-/// The same while the journal is known to be out of reach.
-const OUTAGE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// May a page be served?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,15 +160,15 @@ impl Invalidations {
     }
 
     /// As [`Invalidations::submit`], for a change that has happened already, such as a POST through the proxy: if the record cannot be made durable,
-    /// it takes effect on this node all the same, and is tried again until it is durable.
+    /// it takes effect on this node all the same, and is tried again until it is durable. Nobody waits for a journal that is known to be out of reach.
     ///
     /// # Errors
     /// [`NotDurable`] so far: a crash may forget it.
     pub async fn submit_change(&self, record: Record) -> Result<Sequence, NotDurable> {
         let record = Arc::new(record);
         let hangs = |_| Err(NotDurable::Hangs);
+        let patience = if self.outage().is_some() { Duration::ZERO } else { CHANGE_PATIENCE };
         let queued = self.queue(Arc::clone(&record), true);
-        let patience = if self.outage().is_some() { OUTAGE_PATIENCE } else { CHANGE_PATIENCE };
         let result = timeout(patience, queued).await.unwrap_or_else(hangs);
         // Those that the journal has refused are distrusted where it did.
         if let Err(NotDurable::Busy | NotDurable::Hangs) = result {
@@ -250,12 +248,17 @@ impl Invalidations {
     /// It is out of reach, or does not answer in time.
     pub async fn make_current(&self) -> Result<(), OutOfReach> {
         let Some(lease) = self.shared.lease.length() else { return Ok(()) };
+        // As long as the outage lasts, there is a try in the background: a pause, and a look that may hang. Nobody need wait for it as well.
+        let round = lease / LOOKS_PER_LEASE + lease.max(LOOK_PATIENCE) + lease;
         let look = async {
+            if self.shared.lease.has_failed_within(round) {
+                return Err(OutOfReach);
+            }
             let _looking = self.shared.lease.looking.lock().await;
             if self.is_current() {
                 return Ok(());
             }
-            if self.shared.lease.has_just_failed() {
+            if self.shared.lease.has_failed_within(round) {
                 return Err(OutOfReach);
             }
             self.shared.look(lease).await

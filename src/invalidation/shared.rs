@@ -26,6 +26,8 @@ const LARGE_NAMES: usize = 100_000;
 const OVERDUE_MAX: usize = 1_000;
 /// How long a look at the journal may take, where the lease is shorter: whoever waits for it asks the origin then.
 pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+/// Looks in the time of a lease, while somebody asks: one may fail, and another take its time.
+pub(super) const LOOKS_PER_LEASE: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -59,7 +61,7 @@ pub(super) struct Overdue {
 
 /// Looks ahead of the lease's end while somebody asks; an idle node need not look.
 pub(super) async fn keep_current(shared: Arc<Shared>, lease: Duration) {
-    let mut rounds = tokio::time::interval(lease / 3);
+    let mut rounds = tokio::time::interval(lease / LOOKS_PER_LEASE);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::journal::{Appended, JournalError};
 use super::journal::memory::MemoryJournal;
+use super::journal::{Appended, JournalError};
 use super::selector::Target;
 use super::*;
 use crate::clock::UnixMillis;

@@ -1,4 +1,4 @@
-//! What is on the disk: crashes, late writes, a journal that is lost, and one that cannot write.
+//! What lies in the store: crashes, late writes, a journal that is lost, and one that cannot write.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::Ipv4Addr;
@@ -18,15 +18,28 @@ use http_body_util::Full;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{Asked, HOST, Origin, Proxy, Reply, inside_with, origin, pieces, proxy, stored_files};
+use crate::support::{
+    Asked, HOST, Origin, Proxy, Remains, Reply, Shelf, inside_with, on_each_store, origin, pieces, stored_files,
+};
+
+on_each_store![
+    a_page_written_long_after_its_invalidation_is_not_served,
+    nothing_comes_back_after_a_crash_right_after_the_answer,
+    without_its_journal_no_page_is_trusted,
+    with_a_damaged_journal_no_page_is_trusted,
+];
 
 const PAGE: &str = "/shop/ice/";
 
-/// An origin that numbers the renderings of every page, and the proxy before it.
+/// An origin that numbers the renderings of every page, and the proxy before it, on a folder.
 async fn counted() -> (Origin, Proxy) {
+    counted_on(&Shelf::Folder).await
+}
+
+async fn counted_on(shelf: &Shelf) -> (Origin, Proxy) {
     let counted = |asked: Asked| async move { Reply::new(format!("v{}", asked.number)) };
     let origin = origin().otherwise(counted).start().await;
-    let proxy = proxy().origin(&origin).set(|config| config.purge_from = vec!["127.0.0.0/8".parse().unwrap()]);
+    let proxy = shelf.proxy().origin(&origin).set(|config| config.purge_from = vec!["127.0.0.0/8".parse().unwrap()]);
     let proxy = proxy.start().await;
     (origin, proxy)
 }
@@ -35,47 +48,47 @@ async fn counted() -> (Origin, Proxy) {
 
 /// A slow disk, a restored backup: v1's file turns up after all. Fails when neither `Handler::look_in_store` nor
 /// `Handler::disembark` asks `Invalidations::judge`.
-#[tokio::test]
-async fn a_page_written_long_after_its_invalidation_is_not_served() {
-    let (origin, proxy) = counted().await;
+async fn a_page_written_long_after_its_invalidation_is_not_served(shelf: Shelf) {
+    let (origin, proxy) = counted_on(&shelf).await;
     assert_eq!(proxy.get(PAGE).await.text(), "v1");
     proxy.written(1).await;
-    let file = proxy.pages().pop().unwrap();
-    let old = fs::read(&file).unwrap();
+    let remains = proxy.end().await;
+    let page = remains.pages().await.pop().unwrap();
+    let old = remains.read(&page).await;
+    let proxy = remains.proxy().origin(&origin).start().await;
     proxy.invalidate_path(PAGE).await;
     assert_eq!(proxy.get(PAGE).await.text(), "v2");
-    let folder = proxy.stop().await;
-    assert_ne!(fs::read(&file).unwrap(), old);
-    fs::write(&file, old).unwrap();
-    let proxy = crate::support::proxy().origin(&origin).folder(folder).start().await;
+    let remains = proxy.end().await;
+    assert_ne!(remains.read(&page).await, old);
+    remains.write(&page, old).await;
+    let proxy = remains.proxy().origin(&origin).start().await;
     proxy.assert_new(PAGE, "v3").await;
 }
 
 /// What kill -9 leaves at the moment of the answer. Fails when `commit` answers before `Journal::append` has written.
-#[tokio::test]
-async fn nothing_comes_back_after_a_crash_right_after_the_answer() {
-    let (origin, proxy) = counted().await;
+async fn nothing_comes_back_after_a_crash_right_after_the_answer(shelf: Shelf) {
+    let (origin, proxy) = counted_on(&shelf).await;
     proxy.get(PAGE).await;
     proxy.written(1).await;
     // By its prefix: a page that is named by its path is soon removed, and then nobody needs the journal.
     proxy.invalidate(json!({"prefixes": [PAGE]})).await;
-    let left = crate::support::proxy().origin(&origin).folder(proxy.snapshot()).start().await;
+    let left = proxy.left_by_a_crash().origin(&origin).start().await;
     left.assert_new(PAGE, "v2").await;
 }
 
 // --- a lost journal ---
 
-/// Stores v1, invalidates it, stores v2, lets `harm` the journal's folder, and looks what is served then.
-async fn assert_distrusted(harm: impl FnOnce(&Path)) {
-    let (origin, proxy) = counted().await;
+/// Stores v1, invalidates it, stores v2, lets `harm` the journal, and looks what is served then.
+async fn assert_distrusted(shelf: &Shelf, harm: impl AsyncFnOnce(&Remains)) {
+    let (origin, proxy) = counted_on(shelf).await;
     proxy.get("/untouched").await;
     proxy.get(PAGE).await;
     proxy.written(2).await;
     proxy.invalidate(json!({"prefixes": [PAGE]})).await;
     proxy.invalidate_path("/another").await;
-    let folder = proxy.stop().await;
-    harm(&folder.path().join("data/default/journal"));
-    let proxy = crate::support::proxy().origin(&origin).folder(folder).start().await;
+    let remains = proxy.end().await;
+    harm(&remains).await;
+    let proxy = remains.proxy().origin(&origin).start().await;
     proxy.assert_new(PAGE, "v2").await;
     // Nobody knows what the lost records named.
     proxy.assert_new("/untouched", "v2").await;
@@ -84,19 +97,24 @@ async fn assert_distrusted(harm: impl FnOnce(&Path)) {
 }
 
 /// Fails when `Invalidations::judge` does not compare journals.
-#[tokio::test]
-async fn without_its_journal_no_page_is_trusted() {
-    assert_distrusted(|journal| fs::remove_dir_all(journal).unwrap()).await;
+async fn without_its_journal_no_page_is_trusted(shelf: Shelf) {
+    assert_distrusted(&shelf, async |remains| {
+        for part in remains.journal().await {
+            remains.remove(&part).await;
+        }
+    })
+    .await;
 }
 
 /// Fails when `Invalidations::judge` does not compare journals.
-#[tokio::test]
-async fn with_a_damaged_journal_no_page_is_trusted() {
-    assert_distrusted(|journal| {
-        let log = journal.join("log-00000000000000000001");
-        let mut bytes = fs::read(&log).unwrap();
-        bytes[20] ^= 1;
-        fs::write(&log, bytes).unwrap();
+async fn with_a_damaged_journal_no_page_is_trusted(shelf: Shelf) {
+    assert_distrusted(&shelf, async |remains| {
+        let is_main = |part: &&String| part.ends_with("log-00000000000000000001") || part.ends_with("head");
+        let journal = remains.journal().await;
+        let part = journal.iter().find(is_main).unwrap();
+        let mut bytes = remains.read(part).await.to_vec();
+        bytes[50] ^= 1;
+        remains.write(part, bytes).await;
     })
     .await;
 }
@@ -104,7 +122,10 @@ async fn with_a_damaged_journal_no_page_is_trusted() {
 /// Fails when `Invalidations::judge` does not compare journals.
 #[tokio::test]
 async fn with_a_journal_that_lost_its_name_no_page_is_trusted() {
-    assert_distrusted(|journal| fs::remove_file(journal.join("identity")).unwrap()).await;
+    assert_distrusted(&Shelf::Folder, async |remains| {
+        fs::remove_file(remains.folder.path().join("data/default/journal/identity")).unwrap();
+    })
+    .await;
 }
 
 /// How an old copy of the journal comes back.

@@ -107,6 +107,28 @@ async fn while_the_journal_is_out_of_reach_requests_go_to_the_origin_and_nobody_
     }
 }
 
+/// Fails when a request waits for the try that is under way in the background, or begins one of its own beside it.
+#[tokio::test(start_paused = true)]
+async fn however_long_a_silent_outage_lasts_only_its_first_request_waits() {
+    let (ledger, inside) = one_node(|_| {});
+    filled(&inside).await;
+    ledger.hangs.store(true, Ordering::SeqCst);
+    inside.get("/").await;
+    let mut waited = Duration::ZERO;
+    for _ in 0..300 {
+        let started = Instant::now();
+        inside.invalidations.make_current().await.unwrap_err();
+        waited = waited.max(started.elapsed());
+        sleep(Duration::from_millis(100)).await;
+        // As each request does.
+        assert!(!inside.invalidations.is_current());
+    }
+    assert_eq!(waited, Duration::ZERO);
+    ledger.hangs.store(false, Ordering::SeqCst);
+    sleep(LEASE * 2).await;
+    assert_eq!(inside.get("/").await.outcome(), "hit");
+}
+
 #[tokio::test(start_paused = true)]
 async fn with_serve_a_node_goes_on_with_what_it_has() {
     let (ledger, inside) = one_node(|config| config.cluster.on_store_outage = OnStoreOutage::Serve);

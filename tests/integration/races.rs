@@ -6,7 +6,33 @@ use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Ask, Asked, Gate, HOST, Origin, Proxy, Reply, next_piece, origin, proxy, stored_files};
+use crate::support::{Answer, Ask, Asked, Gate, HOST, Origin, Proxy, Reply, Shelf, next_piece, on_each_store, origin};
+
+on_each_store![
+    a_page_that_was_being_rendered_is_not_served_from_memory,
+    a_page_that_was_being_rendered_is_not_written,
+    a_page_that_was_being_rendered_does_not_come_back_with_a_restart,
+    whoever_comes_after_the_invalidation_does_not_wait_for_the_older_rendering,
+    whoever_waited_before_the_invalidation_may_get_the_older_page_and_nobody_after,
+    an_invalidation_in_the_middle_of_a_body_detaches_it,
+    a_head_that_was_being_answered_is_dead_too,
+    a_head_is_not_answered_from_an_invalidated_get,
+    a_follower_of_another_variant_does_not_get_the_leaders,
+    an_invalidated_path_takes_every_variant_with_it,
+    a_variant_that_was_being_rendered_is_dead_too,
+    nothing_survives_its_path,
+    nothing_survives_a_prefix,
+    nothing_survives_all,
+    nothing_survives_all_of_its_host,
+    nothing_survives_its_url,
+    nothing_survives_its_path_in_another_spelling,
+    a_follower_that_came_after_a_tags_invalidation_leaves_when_the_head_shows_the_tag,
+    a_follower_that_came_before_a_tags_invalidation_may_get_the_older_page,
+    a_follower_that_came_after_another_tags_invalidation_stays,
+    whoever_comes_after_a_tags_invalidation_shares_a_new_fetch_while_the_old_body_is_sent,
+    a_stored_page_dies_with_its_tag_and_stays_dead,
+    an_invalidation_of_one_host_leaves_the_others_flight_and_pages,
+];
 
 fn plain(reply: Reply, _: &Asked) -> Reply {
     reply
@@ -17,10 +43,10 @@ fn tagged(reply: Reply, _: &Asked) -> Reply {
 }
 
 /// An origin with one page, `/shop/ice/`, whose first rendering is held, and the proxy before it.
-async fn held(dress: impl Fn(Reply, &Asked) -> Reply + Send + Sync + 'static) -> (Gate, Origin, Proxy) {
+async fn held(shelf: &Shelf, dress: impl Fn(Reply, &Asked) -> Reply + Send + Sync + 'static) -> (Gate, Origin, Proxy) {
     let gate = Gate::default();
     let origin = origin().held(PAGE, &gate, dress).start().await;
-    let proxy = proxy().origin(&origin).start().await;
+    let proxy = shelf.proxy().origin(&origin).start().await;
     (gate, origin, proxy)
 }
 
@@ -43,9 +69,8 @@ async fn follower(proxy: &Proxy, ask: Ask) -> tokio::task::JoinHandle<Answer> {
 // --- a fill in flight ---
 
 /// Fails when `fill::fly` takes `as_of` after the fetch: v1 is then as new as the record, and hit.
-#[tokio::test]
-async fn a_page_that_was_being_rendered_is_not_served_from_memory() {
-    let (gate, _origin, proxy) = held(plain).await;
+async fn a_page_that_was_being_rendered_is_not_served_from_memory(shelf: Shelf) {
+    let (gate, _origin, proxy) = held(&shelf, plain).await;
     let leader = leader(&proxy, &gate).await;
     proxy.invalidate_path(PAGE).await;
     gate.open();
@@ -54,22 +79,19 @@ async fn a_page_that_was_being_rendered_is_not_served_from_memory() {
 }
 
 /// Fails when `Handler::keep_page` does not look at the index again: v1 is written.
-#[tokio::test]
-async fn a_page_that_was_being_rendered_is_not_written() {
-    let (gate, _origin, proxy) = held(plain).await;
+async fn a_page_that_was_being_rendered_is_not_written(shelf: Shelf) {
+    let (gate, _origin, proxy) = held(&shelf, plain).await;
     let leader = leader(&proxy, &gate).await;
     proxy.invalidate_path(PAGE).await;
     gate.open();
     leader.await.unwrap();
-    let folder = proxy.stop().await;
-    let written = stored_files(&folder);
+    let written = proxy.end().await.pages().await;
     assert!(written.is_empty(), "{written:?}");
 }
 
 /// Fails when `fill::fly` takes `as_of` after the fetch.
-#[tokio::test]
-async fn a_page_that_was_being_rendered_does_not_come_back_with_a_restart() {
-    let (gate, origin, proxy) = held(plain).await;
+async fn a_page_that_was_being_rendered_does_not_come_back_with_a_restart(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, plain).await;
     let leader = leader(&proxy, &gate).await;
     proxy.invalidate_path(PAGE).await;
     gate.open();
@@ -81,9 +103,8 @@ async fn a_page_that_was_being_rendered_does_not_come_back_with_a_restart() {
 // --- a follower ---
 
 /// Fails when `Flights::board` ignores `admits`, and when `admits` lets everyone in while it is `Fetching`: the second request waits for v1.
-#[tokio::test]
-async fn whoever_comes_after_the_invalidation_does_not_wait_for_the_older_rendering() {
-    let (gate, origin, proxy) = held(plain).await;
+async fn whoever_comes_after_the_invalidation_does_not_wait_for_the_older_rendering(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, plain).await;
     let leader = leader(&proxy, &gate).await;
     proxy.invalidate_path(PAGE).await;
     // v1 is still held: only a flight of its own can bring this.
@@ -96,9 +117,8 @@ async fn whoever_comes_after_the_invalidation_does_not_wait_for_the_older_render
 }
 
 /// The other side of the guard: who overlaps with the invalidation need not fetch again. Fails when `Flights::board` admits nobody.
-#[tokio::test]
-async fn whoever_waited_before_the_invalidation_may_get_the_older_page_and_nobody_after() {
-    let (gate, origin, proxy) = held(plain).await;
+async fn whoever_waited_before_the_invalidation_may_get_the_older_page_and_nobody_after(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, plain).await;
     let leader = leader(&proxy, &gate).await;
     let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
     proxy.invalidate_path(PAGE).await;
@@ -113,11 +133,10 @@ async fn whoever_waited_before_the_invalidation_may_get_the_older_page_and_nobod
 // --- streaming ---
 
 /// Fails when neither `Flight::admits` nor `Seat::was_overtaken` looks at the index: the second request reads along with v1.
-#[tokio::test]
-async fn an_invalidation_in_the_middle_of_a_body_detaches_it() {
+async fn an_invalidation_in_the_middle_of_a_body_detaches_it(shelf: Shelf) {
     let (origin, feed) = origin().fed_first(PAGE, |reply| reply);
     let origin = origin.start().await;
-    let proxy = proxy().origin(&origin).start().await;
+    let proxy = shelf.proxy().origin(&origin).start().await;
     feed.data("v1 begins, ");
     let mut leader = proxy.ask(Method::GET, PAGE).open().await;
     assert_eq!(next_piece(&mut leader).await.unwrap(), "v1 begins, ");
@@ -137,9 +156,8 @@ async fn an_invalidation_in_the_middle_of_a_body_detaches_it() {
 // --- HEAD ---
 
 /// Fails when `Flights::board` ignores `admits`: the second HEAD waits for the first.
-#[tokio::test]
-async fn a_head_that_was_being_answered_is_dead_too() {
-    let (gate, origin, proxy) = held(plain).await;
+async fn a_head_that_was_being_answered_is_dead_too(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, plain).await;
     let leader = proxy.ask(Method::HEAD, PAGE).start();
     gate.arrival().await;
     proxy.invalidate_path(PAGE).await;
@@ -154,10 +172,9 @@ async fn a_head_that_was_being_answered_is_dead_too() {
 
 /// Fails when `Handler::find_at` does not ask `Invalidations::judge`, and when neither `Handler::look_in_store` nor
 /// `Handler::disembark` does: HEAD looks for the GET there.
-#[tokio::test]
-async fn a_head_is_not_answered_from_an_invalidated_get() {
+async fn a_head_is_not_answered_from_an_invalidated_get(shelf: Shelf) {
     let origin = origin().held(PAGE, &opened(), plain).start().await;
-    let proxy = proxy().origin(&origin).start().await;
+    let proxy = shelf.proxy().origin(&origin).start().await;
     proxy.get(PAGE).await;
     assert_eq!(proxy.head(PAGE).await.header("render"), Some("1"));
     proxy.written(1).await;
@@ -189,9 +206,8 @@ fn in_language(proxy: &Proxy, language: &str) -> Ask {
 }
 
 /// Fails when `Handler::disembark` does not compare the head's variant with the request's: the second visitor gets English.
-#[tokio::test]
-async fn a_follower_of_another_variant_does_not_get_the_leaders() {
-    let (gate, origin, proxy) = held(by_language).await;
+async fn a_follower_of_another_variant_does_not_get_the_leaders(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, by_language).await;
     let english = in_language(&proxy, "en").start();
     gate.arrival().await;
     let german = follower(&proxy, in_language(&proxy, "de")).await;
@@ -206,10 +222,9 @@ async fn a_follower_of_another_variant_does_not_get_the_leaders() {
 }
 
 /// Fails when the index compares variants instead of paths, or `Handler::find_at` does not judge.
-#[tokio::test]
-async fn an_invalidated_path_takes_every_variant_with_it() {
+async fn an_invalidated_path_takes_every_variant_with_it(shelf: Shelf) {
     let origin = origin().held(PAGE, &opened(), by_language).start().await;
-    let proxy = proxy().origin(&origin).start().await;
+    let proxy = shelf.proxy().origin(&origin).start().await;
     assert_eq!(in_language(&proxy, "en").send().await.text(), "en1");
     assert_eq!(in_language(&proxy, "de").send().await.text(), "de2");
     // Two variants, and the signpost to them.
@@ -223,8 +238,7 @@ async fn an_invalidated_path_takes_every_variant_with_it() {
 }
 
 /// Fails when `Flights::board` ignores `admits`, under the key of a variant as under any other.
-#[tokio::test]
-async fn a_variant_that_was_being_rendered_is_dead_too() {
+async fn a_variant_that_was_being_rendered_is_dead_too(shelf: Shelf) {
     let gate = Gate::default();
     let held = gate.clone();
     let origin = origin().route(PAGE, move |asked| {
@@ -238,7 +252,7 @@ async fn a_variant_that_was_being_rendered_is_dead_too() {
         }
     });
     let origin = origin.start().await;
-    let proxy = proxy().origin(&origin).start().await;
+    let proxy = shelf.proxy().origin(&origin).start().await;
     // From now on it is known that languages select.
     in_language(&proxy, "en").send().await;
     let leader = in_language(&proxy, "de").start();
@@ -254,8 +268,8 @@ async fn a_variant_that_was_being_rendered_is_dead_too() {
 // --- the other selectors ---
 
 /// Whatever names the page: it is gone from memory, from the store, from the flight, and after a restart.
-async fn assert_nothing_survives(body: Value) {
-    let (gate, origin, proxy) = held(plain).await;
+async fn assert_nothing_survives(shelf: &Shelf, body: Value) {
+    let (gate, origin, proxy) = held(shelf, plain).await;
     // In flight.
     let leader = leader(&proxy, &gate).await;
     proxy.invalidate(body.clone()).await;
@@ -275,46 +289,39 @@ async fn assert_nothing_survives(body: Value) {
     proxy.assert_new(PAGE, "v4").await;
 }
 
-#[tokio::test]
-async fn nothing_survives_its_path() {
-    assert_nothing_survives(json!({"paths": [PAGE]})).await;
+async fn nothing_survives_its_path(shelf: Shelf) {
+    assert_nothing_survives(&shelf, json!({"paths": [PAGE]})).await;
 }
 
 /// Fails when `Names::newest_of` does not look at ancestors.
-#[tokio::test]
-async fn nothing_survives_a_prefix() {
-    assert_nothing_survives(json!({"prefixes": ["/shop"]})).await;
+async fn nothing_survives_a_prefix(shelf: Shelf) {
+    assert_nothing_survives(&shelf, json!({"prefixes": ["/shop"]})).await;
 }
 
 /// Fails when `Names::newest_of` begins with 0 instead of `all`.
-#[tokio::test]
-async fn nothing_survives_all() {
-    assert_nothing_survives(json!({"all": true})).await;
+async fn nothing_survives_all(shelf: Shelf) {
+    assert_nothing_survives(&shelf, json!({"all": true})).await;
 }
 
 /// Fails when `Names::newest_of` does not look at hosts.
-#[tokio::test]
-async fn nothing_survives_all_of_its_host() {
-    assert_nothing_survives(json!({"all": true, "host": HOST})).await;
+async fn nothing_survives_all_of_its_host(shelf: Shelf) {
+    assert_nothing_survives(&shelf, json!({"all": true, "host": HOST})).await;
 }
 
-#[tokio::test]
-async fn nothing_survives_its_url() {
-    assert_nothing_survives(json!({"paths": [format!("https://{HOST}{PAGE}?any#where")]})).await;
+async fn nothing_survives_its_url(shelf: Shelf) {
+    assert_nothing_survives(&shelf, json!({"paths": [format!("https://{HOST}{PAGE}?any#where")]})).await;
 }
 
 /// Fails when paths are compared as they were spelled.
-#[tokio::test]
-async fn nothing_survives_its_path_in_another_spelling() {
-    assert_nothing_survives(json!({"paths": ["/shop/./%69ce/"]})).await;
+async fn nothing_survives_its_path_in_another_spelling(shelf: Shelf) {
+    assert_nothing_survives(&shelf, json!({"paths": ["/shop/./%69ce/"]})).await;
 }
 
 // --- tags: known only when the head arrives ---
 
 /// Fails when `Seat::was_overtaken` says no: the follower gets v1, rendered before the invalidation that was answered before it came.
-#[tokio::test]
-async fn a_follower_that_came_after_a_tags_invalidation_leaves_when_the_head_shows_the_tag() {
-    let (gate, origin, proxy) = held(tagged).await;
+async fn a_follower_that_came_after_a_tags_invalidation_leaves_when_the_head_shows_the_tag(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, tagged).await;
     let leader = leader(&proxy, &gate).await;
     proxy.invalidate(json!({"tags": ["ice"]})).await;
     let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
@@ -327,9 +334,8 @@ async fn a_follower_that_came_after_a_tags_invalidation_leaves_when_the_head_sho
 }
 
 /// The other side of the guard. Fails when `Seat::was_overtaken` does not look at when its owner came.
-#[tokio::test]
-async fn a_follower_that_came_before_a_tags_invalidation_may_get_the_older_page() {
-    let (gate, origin, proxy) = held(tagged).await;
+async fn a_follower_that_came_before_a_tags_invalidation_may_get_the_older_page(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, tagged).await;
     let leader = leader(&proxy, &gate).await;
     let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
     proxy.invalidate(json!({"tags": ["ice"]})).await;
@@ -342,9 +348,8 @@ async fn a_follower_that_came_before_a_tags_invalidation_may_get_the_older_page(
 }
 
 /// Another tag's invalidation keeps nobody out. Fails when `was_overtaken` is content with any newer record.
-#[tokio::test]
-async fn a_follower_that_came_after_another_tags_invalidation_stays() {
-    let (gate, origin, proxy) = held(tagged).await;
+async fn a_follower_that_came_after_another_tags_invalidation_stays(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, tagged).await;
     let leader = leader(&proxy, &gate).await;
     proxy.invalidate(json!({"tags": ["cake"]})).await;
     let follower = follower(&proxy, proxy.ask(Method::GET, PAGE)).await;
@@ -356,8 +361,7 @@ async fn a_follower_that_came_after_another_tags_invalidation_stays() {
 
 /// Fails when `Flight::admits` lets everyone in while it is `Streaming`, or forgets the head's tags then: each newcomer boards the old flight, has to
 /// leave it, and in the end flies alone.
-#[tokio::test]
-async fn whoever_comes_after_a_tags_invalidation_shares_a_new_fetch_while_the_old_body_is_sent() {
+async fn whoever_comes_after_a_tags_invalidation_shares_a_new_fetch_while_the_old_body_is_sent(shelf: Shelf) {
     let gate = Gate::default();
     let (held, (first, feed)) = (gate.clone(), Reply::fed());
     let first = Mutex::new(Some(first));
@@ -371,7 +375,7 @@ async fn whoever_comes_after_a_tags_invalidation_shares_a_new_fetch_while_the_ol
         }
     });
     let origin = origin.start().await;
-    let proxy = proxy().origin(&origin).start().await;
+    let proxy = shelf.proxy().origin(&origin).start().await;
     feed.data("v1");
     let old = proxy.ask(Method::GET, PAGE).open().await;
     proxy.invalidate(json!({"tags": ["ice"]})).await;
@@ -387,10 +391,9 @@ async fn whoever_comes_after_a_tags_invalidation_shares_a_new_fetch_while_the_ol
 }
 
 /// Fails when `Names::newest_of` does not look at tags.
-#[tokio::test]
-async fn a_stored_page_dies_with_its_tag_and_stays_dead() {
+async fn a_stored_page_dies_with_its_tag_and_stays_dead(shelf: Shelf) {
     let origin = origin().held(PAGE, &opened(), tagged).start().await;
-    let proxy = proxy().origin(&origin).start().await;
+    let proxy = shelf.proxy().origin(&origin).start().await;
     proxy.get(PAGE).await;
     proxy.written(1).await;
     proxy.invalidate(json!({"tags": ["ice"]})).await;
@@ -403,9 +406,8 @@ async fn a_stored_page_dies_with_its_tag_and_stays_dead() {
 // --- hosts ---
 
 /// Fails when `Names::newest_of` leaves the host out, or `Flight::admits` does: the other host's follower is sent away.
-#[tokio::test]
-async fn an_invalidation_of_one_host_leaves_the_others_flight_and_pages() {
-    let (gate, origin, proxy) = held(plain).await;
+async fn an_invalidation_of_one_host_leaves_the_others_flight_and_pages(shelf: Shelf) {
+    let (gate, origin, proxy) = held(&shelf, plain).await;
     let leader = leader(&proxy, &gate).await;
     proxy.invalidate(json!({"all": true, "host": "other.example"})).await;
     proxy.invalidate(json!({"paths": [format!("http://other.example{PAGE}")]})).await;

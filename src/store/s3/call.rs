@@ -36,6 +36,8 @@ pub(super) type Sending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>>
 #[derive(Debug)]
 pub(super) struct Calls {
     slots: Arc<Semaphore>,
+    /// Those that write need a place here as well: when S3 takes nothing, visitors must still find one.
+    writing: Arc<Semaphore>,
     breaker: Breaker,
     requests: Arc<Requests>,
     read_timeout: Duration,
@@ -48,6 +50,7 @@ impl Calls {
         let max_requests = settings.max_requests.clamp(1, Semaphore::MAX_PERMITS);
         Calls {
             slots: Arc::new(Semaphore::new(max_requests)),
+            writing: Arc::new(Semaphore::new(max_requests.div_ceil(2))),
             breaker: Breaker::default(),
             requests: Arc::default(),
             read_timeout: settings.read_timeout,
@@ -61,6 +64,7 @@ impl Calls {
     pub(super) fn urgent(&self, patience: Duration) -> Self {
         Calls {
             slots: Arc::new(Semaphore::new(URGENT_REQUESTS)),
+            writing: Arc::new(Semaphore::new(URGENT_REQUESTS)),
             breaker: Breaker::default(),
             requests: Arc::clone(&self.requests),
             read_timeout: self.read_timeout.min(patience),
@@ -93,7 +97,7 @@ impl Calls {
         send: impl Fn() -> Sending<'a, T>,
     ) -> Result<(T, OwnedSemaphorePermit), Failure> {
         let deadline = Instant::now() + self.read_timeout;
-        let slot = self.slot(deadline).await?;
+        let slot = self.slot(&self.slots, deadline).await?;
         let mut tried = 0;
         let mut failure: Option<Failure> = None;
         loop {
@@ -131,7 +135,8 @@ impl Calls {
         let mut failure: Option<Failure> = None;
         loop {
             tried += 1;
-            let slot = self.slot(Instant::now() + self.upload_limit(bytes)).await?;
+            let deadline = Instant::now() + self.upload_limit(bytes);
+            let slots = (self.slot(&self.writing, deadline).await?, self.slot(&self.slots, deadline).await?);
             let pass = match self.pass(class) {
                 Ok(pass) => pass,
                 Err(open) => return Err(failure.unwrap_or(open)),
@@ -141,7 +146,7 @@ impl Calls {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            drop(slot);
+            drop(slots);
             if !failed.is_of_the_service() || is_last {
                 return Err(failed);
             }
@@ -155,7 +160,7 @@ impl Calls {
     pub(super) async fn once<T>(&self, class: Class, bytes: u64, send: Sending<'_, T>) -> Result<T, Failure> {
         let limit = self.upload_limit(bytes);
         let deadline = Instant::now() + limit;
-        let _slot = self.slot(deadline).await?;
+        let _slot = self.slot(&self.slots, deadline).await?;
         let pass = self.pass(class)?;
         let limit = deadline.saturating_duration_since(Instant::now());
         self.one(class, pass, limit, Blame::NoAnswer, send).await
@@ -165,8 +170,8 @@ impl Calls {
         self.read_timeout + Duration::from_secs(bytes / SLOWEST_UPLOAD)
     }
 
-    async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
-        match timeout_at(deadline, Arc::clone(&self.slots).acquire_owned()).await {
+    async fn slot(&self, slots: &Arc<Semaphore>, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        match timeout_at(deadline, Arc::clone(slots).acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
             _ => Err(Failure::said(
                 S3ErrorKind::Timeout,
@@ -197,7 +202,7 @@ impl Calls {
         self.requests.count(class, ending(&result));
         match &result {
             Err(failure) if failure.is_of_the_service() && !blame.is_for(failure) => {}
-            Err(failure) if failure.is_of_the_service() => self.not_well(pass, &failure.in_short()),
+            Err(failure) if failure.is_of_the_service() => self.not_well(pass, &failure.in_words()),
             Err(failure) if failure.status.is_none() => {}
             Ok(_) | Err(_) => {
                 if let Some(since) = pass.answered() {

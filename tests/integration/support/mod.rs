@@ -22,8 +22,9 @@ pub(crate) use liar::{Liar, Lie};
 pub use link::{Fault, Link, Refusal};
 pub use logs::{gather_warnings, warnings_with};
 pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
-pub use proxy::{Proxy, proxy, stored_files};
-pub use s3::{Server, TestBucket, client as s3_client};
+pub(crate) use proxy::on_each_store;
+pub use proxy::{Proxy, Remains, Shelf, proxy, run_on_s3, stored_files};
+pub use s3::{ACCESS_KEY, REGION, SECRET_KEY, Server, TestBucket, client as s3_client};
 pub(crate) use s3::{on_each_server, on_server};
 pub use wire::{Door, Wire, canned};
 

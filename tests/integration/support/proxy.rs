@@ -1,9 +1,12 @@
-//! The proxy under test: the real server, in this process, on the embedded store in a temporary folder.
+//! The proxy under test: the real server, in this process, on the embedded store in a temporary folder, or on a bucket with a temporary folder for its
+//! disk cache.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use everpage::config::Config;
+use bytes::Bytes;
+use everpage::config::{Config, StoreKind};
 use everpage::server::Server;
 use http::Method;
 use serde_json::{Value, json};
@@ -11,18 +14,23 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Answer, Ask, Origin};
+use super::{Answer, Ask, Link, Origin, Server as S3Server, TestBucket, s3_client};
 
 /// Builds a proxy.
 pub fn proxy() -> Builder {
     let mut config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
     config.admin.listen = "127.0.0.1:0".parse().unwrap();
-    Builder { config, folder: None }
+    Builder { config, folder: None, bucket: None }
 }
+
+/// How long a node on a bucket may serve without a look, if a test says nothing else: no look shall come between its steps. A node that did not take
+/// leave would hold up the next invalidation for as long, and be noticed.
+const LONG_LEASE: Duration = Duration::from_secs(10);
 
 pub struct Builder {
     config: Config,
     folder: Option<TempDir>,
+    bucket: Option<TestBucket>,
 }
 
 impl Builder {
@@ -47,9 +55,35 @@ impl Builder {
         self
     }
 
+    /// With its pages in this bucket.
+    pub fn on_s3(mut self, bucket: &TestBucket) -> Self {
+        self.config.store.s3 = bucket.settings();
+        self.config.store.kind = StoreKind::S3;
+        self.config.cluster.lease = LONG_LEASE;
+        self.bucket = Some(bucket.clone());
+        self
+    }
+
+    /// The same, at the end of a link.
+    pub fn on_s3_through(mut self, bucket: &TestBucket, link: &Link) -> Self {
+        self = self.on_s3(bucket);
+        self.config.store.s3 = bucket.settings_through(&link.url());
+        self
+    }
+
+    /// With its folder as a tier before the bucket; after `on_s3`.
+    pub fn disk_cache(mut self) -> Self {
+        // `start` says where.
+        self.config.store.s3.disk_cache.path = Some(PathBuf::new());
+        self
+    }
+
     pub async fn start(mut self) -> Proxy {
         let folder = self.folder.unwrap_or_else(|| TempDir::new().unwrap());
         self.config.store.filesystem.path = folder.path().join("data");
+        if let Some(path) = &mut self.config.store.s3.disk_cache.path {
+            *path = folder.path().join("data");
+        }
         let server = Server::bind(self.config).await.unwrap();
         let (address, admin) = (server.address().unwrap(), server.admin_address().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -59,7 +93,129 @@ impl Builder {
                 std::future::pending::<()>().await;
             }
         }));
-        Proxy { address, admin, folder, stop, task }
+        Proxy { address, admin, folder, bucket: self.bucket, stop, task }
+    }
+}
+
+/// Where the proxies of a test keep their pages, one after the other.
+#[derive(Clone, Debug)]
+pub enum Shelf {
+    /// A folder for each; the next gets that of the one before.
+    Folder,
+    /// The same bucket for all; nothing else is handed on: each is a new machine.
+    Bucket(TestBucket),
+}
+
+impl Shelf {
+    pub fn proxy(&self) -> Builder {
+        match self {
+            Shelf::Folder => proxy(),
+            Shelf::Bucket(bucket) => proxy().on_s3(bucket),
+        }
+    }
+}
+
+/// Runs a test on a bucket. When it has passed, whatever it left running is gone before the bucket is: no page comes late.
+pub fn run_on_s3(server: S3Server, test: impl AsyncFnOnce(TestBucket)) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let running = runtime();
+    let bucket = running.block_on(async {
+        let bucket = server.fresh_bucket().await;
+        test(bucket.clone()).await;
+        bucket
+    });
+    drop(running);
+    // Its connections have ended with the runtime.
+    let TestBucket { name, endpoint, .. } = bucket;
+    runtime().block_on(TestBucket { name, client: s3_client(&endpoint), endpoint }.destroy());
+}
+
+/// Makes two tests of every sentence, which is an `async fn(Shelf)` of this module: `on_filesystem::…` and `on_s3::…`. The servers of
+/// S3 differ in conditional writes, and those are proved elsewhere: one of them is enough here.
+macro_rules! on_each_store {
+    ($($sentence:ident),+ $(,)?) => {
+        mod on_filesystem {
+            $(
+                #[tokio::test]
+                async fn $sentence() {
+                    super::$sentence($crate::support::Shelf::Folder).await;
+                }
+            )+
+        }
+        mod on_s3 {
+            $(
+                #[test]
+                fn $sentence() {
+                    $crate::support::run_on_s3($crate::support::Server::Rgw, async |bucket| {
+                        super::$sentence($crate::support::Shelf::Bucket(bucket)).await;
+                    });
+                }
+            )+
+        }
+    };
+}
+
+pub(crate) use on_each_store;
+
+/// What a proxy that has ended leaves.
+pub struct Remains {
+    pub folder: TempDir,
+    bucket: Option<TestBucket>,
+}
+
+impl Remains {
+    /// What is stored: keys, or files.
+    pub async fn pages(&self) -> Vec<String> {
+        pages(&self.folder, self.bucket.as_ref()).await
+    }
+
+    /// What there is of the journal.
+    pub async fn journal(&self) -> Vec<String> {
+        match &self.bucket {
+            Some(bucket) => bucket.keys().await.into_iter().filter(|key| key.contains("/journal/")).collect(),
+            None => {
+                let journal = files(&self.folder.path().join("data/default/journal"));
+                journal.iter().map(|file| file.display().to_string()).collect()
+            }
+        }
+    }
+
+    /// The bytes of one of them.
+    pub async fn read(&self, name: &str) -> Bytes {
+        match &self.bucket {
+            Some(bucket) => bucket.read(name).await.expect("it is there"),
+            None => std::fs::read(name).unwrap().into(),
+        }
+    }
+
+    /// Puts other bytes in its place.
+    pub async fn write(&self, name: &str, bytes: impl Into<Bytes>) {
+        match &self.bucket {
+            Some(bucket) => bucket.plant(name, bytes).await,
+            None => std::fs::write(name, bytes.into()).unwrap(),
+        }
+    }
+
+    pub async fn remove(&self, name: &str) {
+        match &self.bucket {
+            Some(bucket) => bucket.remove(name).await,
+            None => std::fs::remove_file(name).unwrap(),
+        }
+    }
+
+    /// A proxy that goes on with them: with the folder, or with an empty one on the bucket.
+    pub fn proxy(self) -> Builder {
+        match &self.bucket {
+            Some(bucket) => proxy().on_s3(bucket),
+            None => proxy().folder(self.folder),
+        }
+    }
+}
+
+async fn pages(folder: &TempDir, bucket: Option<&TestBucket>) -> Vec<String> {
+    match bucket {
+        Some(bucket) => bucket.keys().await.into_iter().filter(|key| key.contains("/pages/")).collect(),
+        None => stored_files(folder).iter().map(|file| file.display().to_string()).collect(),
     }
 }
 
@@ -67,6 +223,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub folder: TempDir,
+    bucket: Option<TestBucket>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -138,13 +295,18 @@ impl Proxy {
             if metrics.text().lines().any(|line| line == "everpage_flights 0") {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         panic!("the fetch does not end");
     }
 
     /// Drains and stops; the folder can be given to another proxy.
     pub async fn stop(self) -> TempDir {
+        self.end().await.folder
+    }
+
+    /// As [`Proxy::stop`], for a test on any store.
+    pub async fn end(self) -> Remains {
         // It may have ended by itself.
         let _ = self.stop.send(());
         self.task.await.unwrap().unwrap();
@@ -152,12 +314,12 @@ impl Proxy {
         for lock in ["data/lock", "data/default/journal/lock"] {
             released(&self.folder.path().join(lock)).await;
         }
-        self.folder
+        Remains { folder: self.folder, bucket: self.bucket }
     }
 
-    /// Stops, and starts again with the same folder and otherwise default settings.
+    /// Stops, and starts again with the same folder, or with an empty one on the same bucket, and otherwise default settings.
     pub async fn restart(self, origin: &Origin) -> Proxy {
-        proxy().origin(origin).folder(self.stop().await).start().await
+        self.end().await.proxy().origin(origin).start().await
     }
 
     /// What a page says to a visitor who comes now is this, fetched for him; the next one finds it in the cache.
@@ -168,18 +330,18 @@ impl Proxy {
         assert_eq!((answer.outcome(), answer.text()), ("hit", text), "{target}");
     }
 
-    /// The files of pages in the store.
+    /// The files of pages in the store, or in the disk cache.
     pub fn pages(&self) -> Vec<PathBuf> {
         stored_files(&self.folder)
     }
 
-    /// Waits until so many files of pages are written: nobody waits for a write but the drain.
+    /// Waits until so many pages are written: nobody waits for a write but the drain.
     pub async fn written(&self, pages: usize) {
         for _ in 0..4000 {
-            if self.pages().len() >= pages {
+            if self::pages(&self.folder, self.bucket.as_ref()).await.len() >= pages {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         panic!("{pages} pages were not written, but {:?}", self.pages());
     }
@@ -190,9 +352,17 @@ impl Proxy {
             if self.get(target).await.text() == text {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         panic!("{target} did not become {text:?}");
+    }
+
+    /// A proxy as it starts after kill -9 at this moment: on the same bucket, or on what is in the folder now.
+    pub fn left_by_a_crash(&self) -> Builder {
+        match &self.bucket {
+            Some(bucket) => proxy().on_s3(bucket),
+            None => proxy().folder(self.snapshot()),
+        }
     }
 
     /// What kill -9 at this moment leaves, in a folder of its own, as if it had always been there.
@@ -219,7 +389,7 @@ impl Proxy {
             if line.is_some_and(|objects| objects.parse::<u64>().unwrap() >= pages) {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("{pages} pages were not written");
     }
@@ -243,7 +413,7 @@ async fn released(lock: &Path) {
         if file.try_lock().is_ok() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     panic!("{} is still locked", lock.display());
 }

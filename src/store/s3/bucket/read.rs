@@ -138,7 +138,10 @@ async fn answer(inner: &Inner, key: &str, asked: Asked<'_>) -> Result<(Answer, O
         let request = request.set_request_payer(inner.said.payer.clone());
         Box::pin(async move { request.send().await.map_err(Failure::of) })
     };
-    let (output, slot) = inner.calls.read(Class::Get, send).await?;
+    let (output, slot) = match asked.unless {
+        None => inner.calls.read(Class::Get, send).await?,
+        Some(_) => inner.calls.read(Class::Get, send).await?,
+    };
     let version = version(output.e_tag())?;
     if asked.only.is_some_and(|only| *only != version) {
         // The server ignores conditions.

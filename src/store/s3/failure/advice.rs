@@ -61,20 +61,30 @@ impl Failure {
                 }
             ),
             S3ErrorKind::Clock => self.skew(now),
-            S3ErrorKind::Unreachable => unreachable_because(&self.message),
-            S3ErrorKind::Timeout => format!(
-                "no answer in time ({}): check the network and store.s3.endpoint_url, or raise store.s3.read_timeout",
-                self.in_short()
-            ),
-            S3ErrorKind::Throttled => {
-                format!("it is asked more often than it likes ({}): lower store.s3.max_requests", self.in_short())
+            S3ErrorKind::Unreachable | S3ErrorKind::Timeout | S3ErrorKind::Throttled | S3ErrorKind::Server => {
+                self.in_words()
             }
-            S3ErrorKind::Server => format!("the server failed ({})", self.in_short()),
             S3ErrorKind::Open => format!("it was not asked, for it failed several times in a row: {}", self.message),
             S3ErrorKind::Other => match (self.message.is_empty(), self.status) {
                 (false, Some(_)) => format!("{}: {}", self.in_short(), self.message),
                 _ => self.in_short(),
             },
+        }
+    }
+
+    /// What is wrong with a service that fails, and what to do, whatever was asked of it.
+    pub(in crate::store::s3) fn in_words(&self) -> String {
+        let short = self.in_short();
+        match self.kind {
+            S3ErrorKind::Unreachable => unreachable_because(&self.message),
+            S3ErrorKind::Timeout => format!(
+                "no answer in time ({short}): check the network and store.s3.endpoint_url, or raise store.s3.read_timeout"
+            ),
+            S3ErrorKind::Throttled => {
+                format!("it is asked more often than it likes ({short}): lower store.s3.max_requests")
+            }
+            S3ErrorKind::Server => format!("the server failed ({short})"),
+            _ => short,
         }
     }
 
