@@ -1,0 +1,128 @@
+//! Each rule of the protocol is broken, one at a time: the model must find out. One that cannot fail proves nothing.
+
+use super::explore;
+use super::rules::{Bounds, Mutant};
+use super::steps::Step;
+
+const TWO: Bounds = Bounds::nodes(2);
+const TWICE: Bounds = Bounds { invalidations: 2, fills: 0, ..TWO };
+
+/// The shortest way to a broken promise.
+fn caught(mutant: Mutant, bounds: Bounds) -> Vec<Step> {
+    let Some(steps) = explore(bounds, Some(mutant)).broken else { panic!("{mutant:?} was not caught within {bounds:?}") };
+    println!("{mutant:?}: {steps:#?}");
+    steps
+}
+
+#[test]
+fn pages_that_are_not_judged_are_caught() {
+    caught(Mutant::PagesAreNotJudged, Bounds { fills: 0, ..TWO });
+}
+
+#[test]
+fn an_as_of_taken_at_the_end_of_the_fetch_is_caught() {
+    caught(Mutant::AsOfAtTheEnd, TWO);
+}
+
+#[test]
+fn a_late_writer_whose_page_is_judged_by_when_it_was_written_is_caught() {
+    caught(Mutant::AsOfWhenWritten, TWO);
+}
+
+#[test]
+fn followers_that_join_unchecked_are_caught() {
+    caught(Mutant::FollowersJoinUnchecked, TWO);
+}
+
+#[test]
+fn followers_that_are_not_checked_again_when_the_tags_are_known_are_caught() {
+    caught(Mutant::FollowersStayUnchecked, Bounds { tagged: true, ..TWO });
+}
+
+#[test]
+fn a_lease_measured_from_the_answer_of_a_look_is_caught() {
+    caught(Mutant::LeaseFromTheAnswerOfALook, Bounds { fills: 0, ..TWO });
+}
+
+#[test]
+fn a_lease_measured_from_the_answer_of_an_append_is_caught() {
+    caught(Mutant::LeaseFromTheAnswerOfAnAppend, Bounds { fills: 1, ..TWICE });
+}
+
+#[test]
+fn an_answer_before_the_record_is_durable_is_caught() {
+    caught(Mutant::AnsweredBeforeDurable, Bounds { fills: 0, ..Bounds::nodes(1) });
+}
+
+#[test]
+fn an_answer_that_waits_for_nobody_is_caught() {
+    caught(Mutant::AnsweredWithoutWaiting, Bounds { fills: 0, ..TWO });
+}
+
+#[test]
+fn a_lost_answer_that_counts_as_a_good_one_is_caught() {
+    caught(Mutant::LostAnswersAreGood, Bounds { fills: 0, losses: 1, ..Bounds::nodes(1) });
+}
+
+#[test]
+fn a_repeated_id_that_is_answered_at_once_is_caught() {
+    caught(Mutant::RepeatsAreAnsweredAtOnce, Bounds { fills: 0, repeats: 1, ..TWO });
+}
+
+#[test]
+fn members_that_are_not_waited_for_once_they_are_passed_over_are_caught() {
+    caught(Mutant::PassedOverAreNotWaitedFor, Bounds { fills: 1, ..TWICE });
+}
+
+#[test]
+fn silent_members_that_are_dropped_at_once_are_caught() {
+    caught(Mutant::DroppedAtOnce, Bounds { fills: 1, ..TWICE });
+}
+
+#[test]
+fn members_that_are_dropped_before_their_mark_is_a_lease_old_are_caught() {
+    caught(Mutant::DroppedWithTheMark, Bounds { fills: 1, ..TWICE });
+}
+
+#[test]
+fn passed_over_members_that_go_on_serving_are_caught() {
+    caught(Mutant::PassedOverGoOnServing, Bounds { fills: 1, ..TWICE });
+}
+
+#[test]
+fn passed_over_members_that_append_without_joining_again_are_caught() {
+    let asked = Some([0, 1, 0]);
+    caught(Mutant::PassedOverAppendWithoutJoining, Bounds { invalidations: 3, fills: 1, asked, fetches: Some(1), ..TWO });
+}
+
+#[test]
+fn marks_that_share_a_word_are_caught() {
+    let asked = Some([0, 0, 1]);
+    let bounds = Bounds { invalidations: 3, ring: true, asked, fetches: Some(2), ..Bounds::nodes(3) };
+    caught(Mutant::MarksShareAWord, bounds);
+}
+
+#[test]
+fn a_node_that_serves_before_it_has_read_the_journal_is_caught() {
+    caught(Mutant::ServesBeforeTheJournalIsRead, Bounds { fills: 0, crashes: 1, ..Bounds::nodes(1) });
+}
+
+#[test]
+fn a_node_that_leaves_before_it_stops_is_caught() {
+    caught(Mutant::LeavesBeforeItStops, Bounds { fills: 0, crashes: 1, ..TWO });
+}
+
+#[test]
+fn a_ring_that_is_acknowledged_before_the_record_is_applied_is_caught() {
+    caught(Mutant::RingAcknowledgedUnread, Bounds { fills: 0, ring: true, ..TWO });
+}
+
+#[test]
+fn pages_of_another_journal_are_caught() {
+    caught(Mutant::PagesNameNoJournal, Bounds { fills: 0, crashes: 1, deletions: 1, ..Bounds::nodes(1) });
+}
+
+#[test]
+fn a_new_journal_that_forgets_who_served_by_the_old_one_is_caught() {
+    caught(Mutant::OpenedJournalsAreComplete, Bounds { fills: 0, crashes: 1, deletions: 1, ..TWO });
+}
