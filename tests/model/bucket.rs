@@ -20,7 +20,10 @@ impl State {
 
     /// All members that `is_meant` says yes to.
     fn members(&self, is_meant: impl Fn(u8, Member) -> bool) -> Set {
-        (0..).zip(self.head.members).filter(|(name, member)| is_meant(*name, *member)).fold(0, |set, (name, _)| set | 1 << name)
+        (0..)
+            .zip(self.head.members)
+            .filter(|(name, member)| is_meant(*name, *member))
+            .fold(0, |set, (name, _)| set | 1 << name)
     }
 
     /// Whatever is swapped, no late swap succeeds any more.
@@ -74,7 +77,8 @@ impl State {
         for name in (0..NAMES as u8).filter(|name| has(silent, *name)) {
             if self.admits(name) {
                 let is_dropped = rules.is(Mutant::DroppedAtOnce);
-                self.head.members[usize::from(name)] = if is_dropped { Member::Absent } else { Member::PassedOver(word) };
+                self.head.members[usize::from(name)] =
+                    if is_dropped { Member::Absent } else { Member::PassedOver(word) };
                 self.swapped();
             }
         }

@@ -1,4 +1,4 @@
-//! The promise is kept in every state within these bounds.
+//! The promise is kept in every state within these bounds; and each of them lets happen what would break it, were a rule missing ([`super::mutants`]).
 
 use super::explore;
 use super::rules::Bounds;
@@ -6,8 +6,11 @@ use super::rules::Bounds;
 const ONE: Bounds = Bounds::nodes(1);
 const TWO: Bounds = Bounds::nodes(2);
 const THREE: Bounds = Bounds::nodes(3);
+/// Two invalidations, the second after the answer to the first.
+const TWICE: Bounds = Bounds { invalidations: 2, in_turn: true, ..TWO };
 
 fn assert_kept(bounds: Bounds) {
+    let bounds = bounds.with_more();
     let explored = explore(bounds, None);
     if let Some(steps) = explored.broken {
         panic!("the promise is broken within {bounds:?}:\n{steps:#?}");
@@ -16,23 +19,75 @@ fn assert_kept(bounds: Bounds) {
 }
 
 #[test]
-fn try_them() {
-    for b in [
-    Bounds { invalidations: 2, fills: 2, ..ONE },
-    Bounds { invalidations: 3, fills: 3, crashes: 1, losses: 1, repeats: 1, ..ONE },
-    Bounds { invalidations: 2, fills: 1, ..TWO },
-    Bounds { invalidations: 1, fills: 2, ..TWO },
-    Bounds { crashes: 1, ..TWO },
-    Bounds { losses: 1, ..TWO },
-    Bounds { repeats: 1, losses: 1, ..TWO },
-    Bounds { pausing: true, ..TWO },
-    Bounds { tagged: true, ..TWO },
-    Bounds { ring: true, invalidations: 2, ..TWO },
-    Bounds { deletions: 1, crashes: 1, fills: 1, ..TWO },
-    Bounds { losses: 1, invalidations: 2, ..TWO },
-    Bounds { crashes: 1, invalidations: 2, ..TWO },
-    THREE,
-    Bounds { ring: true, ..THREE },
-    Bounds { ring: true, invalidations: 2, fills: 0, ..THREE },
-    ] { assert_kept(b); }
+fn by_one_node_that_crashes_or_leaves_and_comes_back() {
+    assert_kept(Bounds { invalidations: 2, crashes: 1, ..ONE });
+}
+
+#[test]
+fn by_one_node_whose_answers_are_lost_and_whose_clients_ask_again() {
+    assert_kept(Bounds { invalidations: 2, losses: 1, repeats: 1, ..ONE });
+}
+
+#[test]
+fn by_two_nodes_with_two_invalidations_at_the_same_time() {
+    assert_kept(Bounds { invalidations: 2, ..TWO });
+}
+
+#[test]
+fn by_two_nodes_with_two_fetches() {
+    assert_kept(Bounds { fills: 2, ..TWO });
+}
+
+#[test]
+fn by_two_nodes_of_which_one_crashes_or_leaves() {
+    assert_kept(Bounds { crashes: 1, ..TWO });
+    assert_kept(Bounds { crashes: 1, fills: 0, ..TWICE });
+}
+
+#[test]
+fn by_two_nodes_when_the_answer_to_an_append_is_lost() {
+    assert_kept(Bounds { losses: 1, ..TWO });
+    assert_kept(Bounds { losses: 1, ..TWICE });
+}
+
+#[test]
+fn by_two_nodes_when_clients_ask_again() {
+    assert_kept(Bounds { repeats: 1, ..TWO });
+    assert_kept(Bounds { repeats: 1, losses: 1, fills: 0, ..TWO });
+    assert_kept(Bounds { repeats: 1, crashes: 1, fills: 0, ..TWO });
+}
+
+#[test]
+fn by_two_nodes_when_a_request_stands_still_after_the_check_of_the_lease() {
+    assert_kept(Bounds { pausing: true, ..TWO });
+}
+
+#[test]
+fn by_two_nodes_when_tags_are_named() {
+    assert_kept(Bounds { tagged: true, ..TWO });
+}
+
+#[test]
+fn by_two_nodes_when_the_journal_is_deleted() {
+    assert_kept(Bounds { deletions: 1, crashes: 1, fills: 0, ..TWO });
+    assert_kept(Bounds { deletions: 1, crashes: 1, ..ONE });
+}
+
+#[test]
+fn by_two_nodes_with_the_ring() {
+    assert_kept(Bounds { ring: true, ..TWICE });
+    assert_kept(Bounds { ring: true, crashes: 1, ..TWO });
+    assert_kept(Bounds { ring: true, repeats: 1, ..TWO });
+}
+
+#[test]
+fn by_three_nodes() {
+    assert_kept(THREE);
+    assert_kept(Bounds { invalidations: 2, in_turn: true, fills: 0, ..THREE });
+}
+
+#[test]
+fn by_three_nodes_with_the_ring() {
+    assert_kept(Bounds { ring: true, ..THREE });
+    assert_kept(Bounds { ring: true, invalidations: 2, in_turn: true, fills: 0, ..THREE });
 }

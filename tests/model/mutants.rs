@@ -9,7 +9,9 @@ const TWICE: Bounds = Bounds { invalidations: 2, fills: 0, ..TWO };
 
 /// The shortest way to a broken promise.
 fn caught(mutant: Mutant, bounds: Bounds) -> Vec<Step> {
-    let Some(steps) = explore(bounds, Some(mutant)).broken else { panic!("{mutant:?} was not caught within {bounds:?}") };
+    let Some(steps) = explore(bounds, Some(mutant)).broken else {
+        panic!("{mutant:?} was not caught within {bounds:?}")
+    };
     println!("{mutant:?}: {steps:#?}");
     steps
 }
@@ -64,6 +66,8 @@ fn a_lost_answer_that_counts_as_a_good_one_is_caught() {
     caught(Mutant::LostAnswersAreGood, Bounds { fills: 0, losses: 1, ..Bounds::nodes(1) });
 }
 
+/// A hole in the code as it is: `invalidation::commit` answers a repeated id as soon as it knows the record, although the first POST still waits, or was
+/// answered 503 after the bucket had carried the swap out. The model's protocol waits for the others once more.
 #[test]
 fn a_repeated_id_that_is_answered_at_once_is_caught() {
     caught(Mutant::RepeatsAreAnsweredAtOnce, Bounds { fills: 0, repeats: 1, ..TWO });
@@ -92,13 +96,42 @@ fn passed_over_members_that_go_on_serving_are_caught() {
 #[test]
 fn passed_over_members_that_append_without_joining_again_are_caught() {
     let asked = Some([0, 1, 0]);
-    caught(Mutant::PassedOverAppendWithoutJoining, Bounds { invalidations: 3, fills: 1, asked, fetches: Some(1), ..TWO });
+    caught(
+        Mutant::PassedOverAppendWithoutJoining,
+        Bounds { invalidations: 3, fills: 1, in_turn: true, asked, fetches: Some(1), ..TWO },
+    );
 }
+
+/// Node 2 has been passed over, node 1 has known that for a lease, and node 2 has come back since.
+const COME_BACK: &[Step] = &[
+    Step::Save,
+    Step::Append { node: 0, invalidation: 0 },
+    Step::Receive { node: 0 },
+    Step::Tick,
+    Step::Answer { invalidation: 0 },
+    Step::PassOver { invalidation: 0 },
+    Step::Look { node: 1 },
+    Step::Receive { node: 1 },
+    Step::Receive { node: 1 },
+    Step::Tick,
+    Step::Look { node: 2 },
+    Step::Receive { node: 2 },
+    Step::Receive { node: 2 },
+];
 
 #[test]
 fn marks_that_share_a_word_are_caught() {
-    let asked = Some([0, 0, 1]);
-    let bounds = Bounds { invalidations: 3, ring: true, asked, fetches: Some(2), ..Bounds::nodes(3) };
+    let (asked, fetches) = (Some([0, 0, 1]), Some(2));
+    let bounds = Bounds {
+        invalidations: 3,
+        lease: 1,
+        in_turn: true,
+        ring: true,
+        asked,
+        fetches,
+        history: COME_BACK,
+        ..Bounds::nodes(3)
+    };
     caught(Mutant::MarksShareAWord, bounds);
 }
 
@@ -122,6 +155,8 @@ fn pages_of_another_journal_are_caught() {
     caught(Mutant::PagesNameNoJournal, Bounds { fills: 0, crashes: 1, deletions: 1, ..Bounds::nodes(1) });
 }
 
+/// A hole in the code as it is: whoever opens a journal whose head is gone or damaged begins one that names itself alone, and waits for nobody, while
+/// nodes of the old one serve until their leases run out. The model's protocol waits for that after it has opened a journal.
 #[test]
 fn a_new_journal_that_forgets_who_served_by_the_old_one_is_caught() {
     caught(Mutant::OpenedJournalsAreComplete, Bounds { fills: 0, crashes: 1, deletions: 1, ..TWO });

@@ -11,7 +11,14 @@ impl Model for Rules {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::begin(self)]
+        let mut state = State::begin(self);
+        for step in self.bounds.history {
+            let mut steps = Vec::new();
+            self.steps(&state, &mut steps);
+            assert!(steps.contains(step), "{step:?} is not possible then: {steps:?}");
+            self.take(&mut state, *step);
+        }
+        vec![state]
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
@@ -45,9 +52,10 @@ impl Rules {
             let starting = node.is_current().then_some(state.answered);
             let Some(floor) = starting.max(paused) else { return true };
             self.offers(state, place, node).all(|version| version >= floor)
-        }) && state.fills().filter(|fill| fill.stage == Stage::Streaming).all(|fill| {
-            fill.rider.is_none_or(|rider| fill.version.is_none_or(|version| version >= rider.floor))
-        })
+        }) && state
+            .fills()
+            .filter(|fill| fill.stage == Stage::Streaming)
+            .all(|fill| fill.rider.is_none_or(|rider| fill.version.is_none_or(|version| version >= rider.floor)))
     }
 
     /// The versions that a request may get at the node which has passed the check of the lease.
@@ -61,23 +69,31 @@ impl Rules {
     /// What shows that the model is not empty, as far as the bounds allow it.
     fn sights(&self) -> Vec<Property<Self>> {
         let bounds = &self.bounds;
-        let mut sights = vec![Property::sometimes("a page is served from memory after an invalidation", |rules: &Rules, state: &State| {
-            state.answered > 0 && state.running().any(|(_, node)| rules.serves(node, node.memory))
-        })];
-        if bounds.fills > 0 && bounds.nodes > 1 {
-            sights.push(Property::sometimes("two nodes serve a new page from the store", |rules: &Rules, state: &State| {
-                let is_new = state.store.is_some_and(|page| page.as_of > 0);
-                is_new && state.running().filter(|(_, node)| rules.serves(node, state.store)).count() > 1
-            }));
+        let mut sights = Vec::new();
+        if bounds.fills > 0 {
+            sights.push(Property::sometimes(
+                "a page is served after an invalidation",
+                |rules: &Rules, state: &State| {
+                    state.answered > 0 && state.running().any(|(_, node)| rules.serves(node, node.memory))
+                },
+            ));
         }
-        sights.push(Property::sometimes("a fetch that was overtaken is not kept", |_: &Rules, state: &State| {
-            let is_overtaken = |node: &Node, as_of| node.is_current() && node.applied > as_of;
-            state.fills().any(|fill| fill.stage == Stage::Streaming && is_overtaken(state.node(fill.node), fill.as_of))
-        }));
+        if bounds.fills > 0 && bounds.nodes > 1 {
+            sights.push(Property::sometimes(
+                "two nodes serve a new page from the store",
+                |rules: &Rules, state: &State| {
+                    let is_new = state.store.is_some_and(|page| page.as_of > 0);
+                    is_new && state.running().filter(|(_, node)| rules.serves(node, state.store)).count() > 1
+                },
+            ));
+        }
         if bounds.nodes > 1 && bounds.invalidations > 1 {
-            sights.push(Property::sometimes("a member that is passed over learns it at its next look", |_: &Rules, state: &State| {
-                state.running().any(|(_, node)| matches!(node.errand, Errand::Look { told, .. } if !told.admits))
-            }));
+            sights.push(Property::sometimes(
+                "a member that is passed over learns it at its next look",
+                |_: &Rules, state: &State| {
+                    state.running().any(|(_, node)| matches!(node.errand, Errand::Look { told, .. } if !told.admits))
+                },
+            ));
         }
         if bounds.nodes > 1 && bounds.invalidations > 1 {
             sights.push(Property::sometimes("a member that runs is dropped", |_: &Rules, state: &State| {

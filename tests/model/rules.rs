@@ -1,6 +1,7 @@
 //! Which protocol is explored, and how far?
 
-use super::state::{ASKED, Page, Node, Fill, Stage};
+use super::state::{ASKED, FILLS, Fill, Node, Page, Stage};
+use super::steps::Step;
 
 /// How much may happen. Time, looks, joins, pauses and outages have no bound: a step is never forced, so a node that pauses or cannot reach the bucket
 /// is one that takes none while time goes on.
@@ -25,10 +26,14 @@ pub struct Bounds {
     pub tagged: bool,
     /// A request may stand still between the check of the lease and its answer.
     pub pausing: bool,
+    /// The application waits for the answer before it saves again.
+    pub in_turn: bool,
     /// The only nodes that each of the invalidations is sent to; all, if not said.
     pub asked: Option<[u8; ASKED]>,
     /// The only node that fetches.
     pub fetches: Option<u8>,
+    /// What has happened already.
+    pub history: &'static [Step],
 }
 
 impl Bounds {
@@ -46,8 +51,30 @@ impl Bounds {
             ring: false,
             tagged: false,
             pausing: false,
+            in_turn: false,
             asked: None,
             fetches: None,
+            history: &[],
+        }
+    }
+}
+
+impl Bounds {
+    /// So much more as the environment asks for: `MODEL_MORE_FILLS`, `MODEL_MORE_INVALIDATIONS`, `MODEL_MORE_TICKS` (of the lease).
+    pub fn with_more(self) -> Self {
+        let of = |name: &str, most: usize, number: u8| {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a test that somebody may want to take further has no configuration"
+            )]
+            let more: u8 = std::env::var(name).map_or(0, |more| more.parse().expect("a small number"));
+            number.saturating_add(more).min(most as u8)
+        };
+        Bounds {
+            fills: of("MODEL_MORE_FILLS", FILLS, self.fills),
+            invalidations: of("MODEL_MORE_INVALIDATIONS", ASKED, self.invalidations),
+            lease: of("MODEL_MORE_TICKS", 10, self.lease),
+            ..self
         }
     }
 }

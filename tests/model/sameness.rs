@@ -1,7 +1,7 @@
 //! Which states are the same for the promise? What cannot make a difference any more is forgotten, and nodes are alike: of states that differ only in
 //! which node is which, one is kept.
 
-use super::rules::Rules;
+use super::rules::{Mutant, Rules};
 use super::state::{Errand, NAMES, NODES, Others, Progress, Set, Stage, State, has};
 
 /// All orders of three nodes; those of two come first.
@@ -10,11 +10,13 @@ const ORDERS: [[u8; NODES]; 6] = [[0, 1, 2], [1, 0, 2], [0, 2, 1], [1, 2, 0], [2
 impl Rules {
     /// The state that stands for all that are the same.
     pub fn representative(&self, mut state: State) -> State {
+        if self.mutant.is_none_or(Mutant::leaves_dead_pages_dead) {
+            self.forget_dead_pages(&mut state);
+        }
         // Broken rules may make a difference of what makes none, and their examples shall keep the names of the nodes.
         if self.mutant.is_some() {
             return state;
         }
-        self.forget_dead_pages(&mut state);
         self.forget_old_marks(&mut state);
         let is_symmetric = self.bounds.asked.is_none() && self.bounds.fetches.is_none();
         let orders = match self.bounds.nodes {
@@ -84,9 +86,27 @@ impl Rules {
             && invalidations.iter().all(|invalidation| match invalidation.progress {
                 Progress::Answered { .. } | Progress::Done => true,
                 Progress::Waiting { .. } | Progress::Failed => !may_repeat,
-                Progress::Appending { node } => matches!(state.node(node).errand, Errand::Append { .. }) && state.spent.losses == self.bounds.losses,
+                Progress::Appending { node } => {
+                    matches!(state.node(node).errand, Errand::Append { .. }) && state.spent.losses == self.bounds.losses
+                }
                 Progress::Unmade | Progress::Posted => false,
             })
+    }
+}
+
+impl Mutant {
+    /// Does it only break what keeps nodes informed, and not what judges pages?
+    fn leaves_dead_pages_dead(self) -> bool {
+        !matches!(
+            self,
+            Mutant::PagesAreNotJudged
+                | Mutant::AsOfAtTheEnd
+                | Mutant::AsOfWhenWritten
+                | Mutant::FollowersJoinUnchecked
+                | Mutant::FollowersStayUnchecked
+                | Mutant::ServesBeforeTheJournalIsRead
+                | Mutant::PagesNameNoJournal
+        )
     }
 }
 

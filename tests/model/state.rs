@@ -138,11 +138,20 @@ pub enum Progress {
     /// The row has been saved, and no node has begun to append.
     Posted,
     /// A node appends it.
-    Appending { node: u8 },
+    Appending {
+        node: u8,
+    },
     /// It is durable, and waits for others.
-    Waiting { node: u8, others: Others, left: u8 },
+    Waiting {
+        node: u8,
+        others: Others,
+        left: u8,
+    },
     /// Answered 200; these have not been heard of.
-    Answered { node: u8, silent: Set },
+    Answered {
+        node: u8,
+        silent: Set,
+    },
     Done,
     /// Answered 503, or the connection broke.
     Failed,

@@ -11,45 +11,87 @@ pub enum Step {
     /// The application saves the row and POSTs the invalidation.
     Save,
     /// The bucket carries out the swap that appends it.
-    Append { node: u8, invalidation: u8 },
+    Append {
+        node: u8,
+        invalidation: u8,
+    },
     /// The node sends the swap and gives it up; the bucket has not carried it out.
-    AppendUnanswered { node: u8, invalidation: u8 },
+    AppendUnanswered {
+        node: u8,
+        invalidation: u8,
+    },
     /// The bucket carries out a swap that was given up.
     CarryOut,
     /// The answer to a swap that was carried out is lost.
-    LoseAnswer { node: u8 },
+    LoseAnswer {
+        node: u8,
+    },
     /// The node finds its record in the head.
-    Resolve { node: u8 },
+    Resolve {
+        node: u8,
+    },
     /// The node cannot find out, and answers 503.
-    Fail { node: u8 },
+    Fail {
+        node: u8,
+    },
     /// Mutant: it answers as if the swap had been carried out.
-    Believe { node: u8 },
+    Believe {
+        node: u8,
+    },
     /// The answer of the bucket arrives.
-    Receive { node: u8 },
+    Receive {
+        node: u8,
+    },
     /// The bucket answers a look.
-    Look { node: u8 },
+    Look {
+        node: u8,
+    },
     /// The node gives the look up: no answer, or the journal is out of reach.
-    GiveUp { node: u8 },
+    GiveUp {
+        node: u8,
+    },
     /// The POST is answered 200.
-    Answer { invalidation: u8 },
+    Answer {
+        invalidation: u8,
+    },
     /// Whoever was waited for is marked.
-    PassOver { invalidation: u8 },
+    PassOver {
+        invalidation: u8,
+    },
     /// A member has heard the ring, has looked, and says so.
-    Acknowledge { node: u8, invalidation: u8 },
+    Acknowledge {
+        node: u8,
+        invalidation: u8,
+    },
     /// A client asks again, with the same id.
-    Repeat { node: u8, invalidation: u8 },
+    Repeat {
+        node: u8,
+        invalidation: u8,
+    },
     /// A request passes the check of the lease, and stands still.
-    Pause { node: u8 },
+    Pause {
+        node: u8,
+    },
     /// The page in the store is taken into memory.
-    Load { node: u8 },
+    Load {
+        node: u8,
+    },
     /// A fetch begins.
-    Fetch { node: u8 },
+    Fetch {
+        node: u8,
+    },
     /// A fetch goes on.
     Fill(u8, fills::Step),
-    Crash { node: u8 },
+    Crash {
+        node: u8,
+    },
     /// The node stops and takes its name out of the head.
-    Leave { node: u8 },
-    Start { node: u8 },
+    Leave {
+        node: u8,
+    },
+    Start {
+        node: u8,
+    },
     DeleteJournal,
 }
 
@@ -57,7 +99,8 @@ impl Rules {
     /// All steps that are possible in this state.
     pub fn steps(&self, state: &State, steps: &mut Vec<Step>) {
         steps.push(Step::Tick);
-        if state.row < self.bounds.invalidations {
+        let may_save = !self.bounds.in_turn || state.answered == state.row;
+        if state.row < self.bounds.invalidations && may_save {
             steps.push(Step::Save);
         }
         if state.late.is_some() {
@@ -142,7 +185,8 @@ impl Rules {
     fn may_learn(&self, state: &State, node: u8) -> bool {
         let node = state.node(node);
         let told = state.tell(node.name);
-        let words = (0..).zip(node.marks).fold(0, |words: Set, (word, known)| words | u8::from(known.is_some()) << word);
+        let words =
+            (0..).zip(node.marks).fold(0, |words: Set, (word, known)| words | u8::from(known.is_some()) << word);
         node.lease < self.bounds.lease || told.sequence != node.applied || !told.admits || told.words != words
     }
 
@@ -182,8 +226,8 @@ impl Rules {
         let Progress::Waiting { node: asker, others, .. } = state.invalidation(invalidation).progress else {
             return false;
         };
-        let has_applied = node.journal == state.node(asker).journal
-            && node.applied >= state.invalidation(invalidation).sequence;
+        let has_applied =
+            node.journal == state.node(asker).journal && node.applied >= state.invalidation(invalidation).sequence;
         has(others.unheard, node.name) && (has_applied || self.is(Mutant::RingAcknowledgedUnread))
     }
 
