@@ -1,7 +1,9 @@
 //! The promise is kept in every state within these bounds; and each of them lets happen what would break it, were a rule missing ([`super::mutants`]).
 
 use super::explore;
-use super::rules::Bounds;
+use super::rules::{Bounds, Rules};
+use super::state::{Member, State};
+use super::steps::Step;
 
 const ONE: Bounds = Bounds::nodes(1);
 const TWO: Bounds = Bounds::nodes(2);
@@ -90,4 +92,37 @@ fn by_three_nodes() {
 fn by_three_nodes_with_the_ring() {
     assert_kept(Bounds { ring: true, ..THREE });
     assert_kept(Bounds { ring: true, invalidations: 2, in_turn: true, fills: 0, ..THREE });
+}
+
+/// Node 1 pauses for so long that it is passed over, and then dropped by the next append, which waits for nobody.
+const DROPPED: &[Step] = &[
+    Step::Save,
+    Step::Append { node: 0, invalidation: 0 },
+    Step::Receive { node: 0 },
+    Step::Tick,
+    Step::Tick,
+    Step::Answer { invalidation: 0 },
+    Step::PassOver { invalidation: 0 },
+    Step::Tick,
+    Step::Tick,
+    Step::Save,
+    Step::Append { node: 0, invalidation: 1 },
+    Step::Receive { node: 0 },
+    Step::Answer { invalidation: 1 },
+];
+
+/// And then it looks: it learns that it is no member, joins, and has read the journal.
+const BACK: &[Step] = &[Step::Look { node: 1 }, Step::Receive { node: 1 }, Step::Receive { node: 1 }];
+
+#[test]
+fn by_a_node_that_paused_until_it_was_dropped_and_that_joins_again_before_it_serves() {
+    let rules = Rules { bounds: Bounds { history: DROPPED, ..TWICE }, mutant: None };
+    let mut state: State = rules.after_history();
+    assert_eq!((state.head.members[1], state.answered), (Member::Absent, 2));
+    for step in BACK {
+        assert!(!state.node(1).is_current(), "{step:?}");
+        rules.take(&mut state, *step);
+    }
+    assert!(state.node(1).is_current() && state.admits(1));
+    assert_kept(Bounds { history: DROPPED, ..TWICE });
 }

@@ -11,14 +11,7 @@ impl Model for Rules {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        let mut state = State::begin(self);
-        for step in self.bounds.history {
-            let mut steps = Vec::new();
-            self.steps(&state, &mut steps);
-            assert!(steps.contains(step), "{step:?} is not possible then: {steps:?}");
-            self.take(&mut state, *step);
-        }
-        vec![state]
+        vec![self.after_history()]
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
@@ -44,6 +37,18 @@ impl Model for Rules {
 pub const PROMISE: &str = "no page is older than an invalidation that was answered before the request started";
 
 impl Rules {
+    /// The state that the steps of the history lead to.
+    pub fn after_history(&self) -> State {
+        let mut state = State::begin(self);
+        for step in self.bounds.history {
+            let mut steps = Vec::new();
+            self.steps(&state, &mut steps);
+            assert!(steps.contains(step), "{step:?} is not possible then: {steps:?}");
+            self.take(&mut state, *step);
+        }
+        state
+    }
+
     /// Requests are not steps. A request that starts in this state and is answered in it is checked here: that one is checked most strictly. Of those that
     /// stand still meanwhile, one is kept in the state.
     fn is_kept(&self, state: &State) -> bool {
