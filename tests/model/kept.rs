@@ -36,6 +36,12 @@ fn by_two_nodes_with_two_invalidations_at_the_same_time() {
 }
 
 #[test]
+fn by_two_nodes_if_no_two_states_are_taken_for_one() {
+    assert_kept(Bounds { apart: true, ..TWO });
+    assert_kept(Bounds { apart: true, crashes: 1, fills: 0, ..TWO });
+}
+
+#[test]
 fn by_two_nodes_with_two_fetches() {
     assert_kept(Bounds { fills: 2, ..TWO });
 }

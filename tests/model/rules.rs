@@ -26,6 +26,8 @@ pub struct Bounds {
     pub tagged: bool,
     /// A request may stand still between the check of the lease and its answer.
     pub pausing: bool,
+    /// States that are the same for the promise are told apart.
+    pub apart: bool,
     /// The application waits for the answer before it saves again.
     pub in_turn: bool,
     /// The only nodes that each of the invalidations is sent to; all, if not said.
@@ -51,6 +53,7 @@ impl Bounds {
             ring: false,
             tagged: false,
             pausing: false,
+            apart: false,
             in_turn: false,
             asked: None,
             fetches: None,

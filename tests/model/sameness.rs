@@ -10,6 +10,9 @@ const ORDERS: [[u8; NODES]; 6] = [[0, 1, 2], [1, 0, 2], [0, 2, 1], [1, 2, 0], [2
 impl Rules {
     /// The state that stands for all that are the same.
     pub fn representative(&self, mut state: State) -> State {
+        if self.bounds.apart {
+            return state;
+        }
         if self.mutant.is_none_or(Mutant::leaves_dead_pages_dead) {
             self.forget_dead_pages(&mut state);
         }
