@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::selector::Record;
+use crate::chance;
 use crate::clock::{Clock, Ticks};
 use crate::page::{JournalId, Sequence};
 
@@ -200,5 +201,5 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
 /// The identity of a new journal: different from any other's, ever.
 #[must_use]
 pub fn random_identity() -> JournalId {
-    JournalId(uuid::Uuid::new_v4().to_string().into())
+    JournalId(chance::identity().into())
 }

@@ -40,6 +40,7 @@ use self::alone::Lock;
 use self::head::{Batch, Head, INLINE_BYTES, Member, Part, random_word, ticket};
 use self::reading::{HEAD_BYTES_MAX, Missing, Pauses, RECORDS, SNAPSHOT, parse_head, read, swap};
 use super::{Appended, Circle, Journal, JournalError, Other, Recovered, Seen, Terms};
+use crate::chance;
 use crate::clock::Ticks;
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
@@ -88,7 +89,7 @@ struct State {
 
 impl S3Journal {
     fn key(&self, folder: &str, number: Sequence) -> String {
-        format!("{}/{folder}/{:020}-{}", self.folder, number.0, uuid::Uuid::new_v4().simple())
+        format!("{}/{folder}/{:020}-{}", self.folder, number.0, chance::word())
     }
 
     fn error(action: &str) -> impl FnOnce(S3Error) -> JournalError + use<'_> {

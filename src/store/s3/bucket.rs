@@ -208,7 +208,29 @@ impl Bucket {
     pub async fn open(settings: &config::S3Store) -> Result<Self, S3Error> {
         let location = Location::new(&settings.location).map_err(refused)?;
         let (client, place) = Box::pin(client::connect(settings)).await?;
-        let bucket = Bucket(Arc::new(Inner {
+        let bucket = Bucket::new(client, place, location, settings);
+        opening::prove(&bucket.0, settings).await?;
+        Ok(bucket)
+    }
+
+    /// A bucket that is reached through a client made elsewhere, such as one whose other end is simulated. Nothing is asked; the client must not
+    /// repeat requests by itself.
+    ///
+    /// # Errors
+    /// `location` is no folder.
+    pub fn behind(client: Client, settings: &config::S3Store) -> Result<Self, S3Error> {
+        let location = Location::new(&settings.location).map_err(refused)?;
+        let place = Place {
+            bucket: settings.bucket.clone(),
+            endpoint: None,
+            region: client.config().region().map(ToString::to_string).unwrap_or_default(),
+            keys_from: "the client".to_owned(),
+        };
+        Ok(Bucket::new(client, place, location, settings))
+    }
+
+    fn new(client: Client, place: Place, location: Location, settings: &config::S3Store) -> Self {
+        Bucket(Arc::new(Inner {
             client,
             place,
             location,
@@ -217,9 +239,7 @@ impl Bucket {
             etag_form: Arc::default(),
             part_size: settings.part_size.max(upload::PART_MIN_BYTES),
             part_memory: Arc::new(Semaphore::new(upload::PART_MEMORY_MIB)),
-        }));
-        opening::prove(&bucket.0, settings).await?;
-        Ok(bucket)
+        }))
     }
 
     /// The same bucket, for whoever must not wait behind others: with places and a breaker of its own, and reads that answer within `patience`.

@@ -14,6 +14,7 @@ use super::breaker::{Breaker, Health, Pass};
 use super::bucket::S3ErrorKind;
 use super::failure::Failure;
 use super::requests::{Class, Ending, RequestCount, Requests};
+use crate::chance;
 use crate::clock::Clock;
 use crate::config;
 
@@ -260,9 +261,7 @@ fn ending<T>(result: &Result<T, Failure>) -> Ending {
 fn backoff(tried: u32, failure: &Failure) -> Duration {
     let base = if failure.kind == S3ErrorKind::Throttled { THROTTLED_BACKOFF } else { BACKOFF };
     let whole = base.saturating_mul(1 << (tried - 1).min(8)).min(LONGEST_BACKOFF);
-    let (_, random) = uuid::Uuid::new_v4().as_u64_pair();
-    let part = u32::try_from(random % 512).expect("it is below 512");
-    whole / 2 + whole / 2 * part / 512
+    whole / 2 + whole / 2 * u32::from(chance::byte()) / 256
 }
 
 #[cfg(test)]

@@ -49,6 +49,13 @@ pub struct Asked {
     floor: Floor,
 }
 
+impl Asked {
+    /// Does the promise say anything about it?
+    pub fn is_after_invalidation(&self) -> bool {
+        self.floor.made > 0
+    }
+}
+
 impl Checker {
     /// A request starts.
     pub fn ask(&self, visitor: u64, place: Place, variant: String) -> Asked {

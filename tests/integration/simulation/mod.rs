@@ -9,8 +9,8 @@
 //! ```
 //!
 //! In reading order: `site` are the pages, `checker` is the promise, `world` is chance and time, `origin`, `store` and `journal` are the parties that
-//! misbehave within their contracts, `node` is who talks to the proxy, `run` is who does what and when, `crowd` is who moves next. `threads` tries what
-//! one thread cannot.
+//! misbehave within their contracts, `node` is the proxy, `visitor` is who asks it for pages, `run` is who does what and when, `crowd` is who moves
+//! next. `threads` tries what one thread cannot. [`cluster`] is the same with several nodes.
 //!
 //! # What it can see
 //!
@@ -48,7 +48,9 @@
 )]
 
 mod checker;
+mod cluster;
 mod crowd;
+mod gate;
 mod journal;
 mod node;
 mod origin;
@@ -56,6 +58,7 @@ mod run;
 mod site;
 mod store;
 mod threads;
+mod visitor;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,13 +1,11 @@
-//! One node, from its start to its crash, and everybody who talks to it: the real handler between simulated parties.
+//! One node, from its start to its crash, and who tells it of changes: the real handler between simulated parties.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use everpage::clock::Clock;
 use everpage::config::Config;
 use everpage::invalidation::Invalidations;
@@ -15,19 +13,18 @@ use everpage::invalidation::selector::{Record, Target};
 use everpage::metrics::Metrics;
 use everpage::policy::rules::Rules;
 use everpage::proxy::handler::{Handler, Parties};
-use everpage::proxy::visit::Visitor;
 use everpage::store::memory_tier::MemoryTier;
-use http::header::{CONTENT_LENGTH, HOST, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::checker::{Asked, Checker, Floor, Floors};
+use super::checker::{Checker, Floor, Floors};
+use super::gate::Gate;
 use super::journal::SimulatedJournal;
-use super::origin::{App, FIRST_BYTE, IDLE, SAVED, VARIANT, rendering_number};
+use super::origin::{App, FIRST_BYTE, IDLE, SAVED};
 use super::site::{HOSTS, PATHS, Place};
 use super::store::SimulatedStore;
+use super::visitor::{Reader, Visit};
 use super::world::{Breach, World};
 
 const CONNECT: Duration = Duration::from_millis(500);
@@ -46,29 +43,17 @@ pub struct Surroundings {
 
 #[derive(Clone)]
 pub struct Unanswered {
-    record: Record,
+    pub record: Record,
     /// What it will have promised, from the moment of the first try.
-    promise: Option<Floors>,
+    pub promise: Option<Floors>,
 }
 
 /// A process.
 pub struct Node {
     pub around: Rc<Surroundings>,
-    handler: Arc<Handler>,
+    reader: Reader,
     invalidations: Arc<Invalidations>,
     metrics: Arc<Metrics>,
-}
-
-/// A request to be made.
-#[derive(Clone, Debug)]
-pub struct Visit {
-    pub number: u64,
-    pub method: Method,
-    pub host: &'static str,
-    pub target: String,
-    pub variant: Option<String>,
-    pub etag: Option<usize>,
-    pub leaves_after: Option<Duration>,
 }
 
 impl Surroundings {
@@ -111,7 +96,9 @@ impl Node {
             clock,
         };
         let handler = Arc::new(Handler::new(config, parties));
-        Rc::new(Node { around: Rc::clone(around), handler, invalidations, metrics })
+        let bound = Some(CONNECT * 2 + FIRST_BYTE + SLACK);
+        let reader = Reader { world: Arc::clone(world), handler, gate: Arc::new(Gate::new(world)), bound };
+        Rc::new(Node { around: Rc::clone(around), reader, invalidations, metrics })
     }
 
     /// The process is over.
@@ -124,118 +111,8 @@ impl Node {
         world.node_ends();
     }
 
-    async fn handle(&self, visit: &Visit) -> Response<everpage::proxy::body::Body> {
-        let mut request = Request::new(Full::new(Bytes::new()));
-        *request.method_mut() = visit.method.clone();
-        *request.uri_mut() = visit.target.parse().unwrap();
-        let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::from_static(visit.host));
-        if let Some(variant) = &visit.variant {
-            headers.insert(VARIANT, variant.parse().unwrap());
-        }
-        if let Some(number) = visit.etag {
-            headers.insert(IF_NONE_MATCH, format!("\"r{number}\"").parse().unwrap());
-        }
-        self.handler.handle(request, &Visitor::at(Ipv4Addr::LOCALHOST.into())).await
-    }
-
-    /// Asks, reads all, and has the answer checked. What `Cache-Status` said, and the version that came.
-    pub async fn visit(&self, visit: &Visit) -> Option<(String, u64)> {
-        match visit.leaves_after {
-            None => self.read(visit).await,
-            Some(patience) => {
-                let read = tokio::time::timeout(patience, self.read(visit)).await;
-                if read.is_err() {
-                    self.around.world.note(format_args!("visitor {}: leaves", visit.number));
-                    self.around.world.count("visitors who left");
-                }
-                read.ok().flatten()
-            }
-        }
-    }
-
-    async fn read(&self, visit: &Visit) -> Option<(String, u64)> {
-        let world = &self.around.world;
-        let place = Place::read(visit.host, &visit.target).expect("visitors know the site");
-        let started = Instant::now();
-        world.tick();
-        let asked = world.state().checker.ask(visit.number, place, visit.variant.clone().unwrap_or_default());
-        world.note(format_args!(
-            "visitor {}: {} {}{} {:?}",
-            visit.number, visit.method, visit.host, visit.target, visit.variant
-        ));
-        let response = self.handle(visit).await;
-        let bound = CONNECT * 2 + FIRST_BYTE + SLACK;
-        if started.elapsed() > bound {
-            world.state().checker.complain(format!("visitor {}: waited for {:?}", visit.number, started.elapsed()));
-        }
-        let (parts, body) = response.into_parts();
-        let status_field = parts.headers.get("cache-status").map_or("", |value| value.to_str().unwrap()).to_owned();
-        let number = rendering_number(&parts.headers);
-        world.note(format_args!("visitor {}: {} rendering {number:?}, {status_field}", visit.number, parts.status));
-        world.count(word_for(&status_field));
-        let Some(number) = number else {
-            self.check_failure(&asked, parts.status);
-            return None;
-        };
-        world.state().checker.head(&asked, number);
-        let version = world.state().checker.renderings[number].version;
-        self.read_body(visit, &asked, number, parts.status, &parts.headers, body).await?;
-        Some((status_field, version))
-    }
-
-    async fn read_body(
-        &self,
-        visit: &Visit,
-        asked: &Asked,
-        number: usize,
-        status: StatusCode,
-        headers: &HeaderMap,
-        mut body: everpage::proxy::body::Body,
-    ) -> Option<()> {
-        let world = &self.around.world;
-        let mut whole = Vec::new();
-        while let Some(frame) = body.frame().await {
-            match frame {
-                Ok(frame) => whole.extend_from_slice(&frame.into_data().unwrap_or_default()),
-                Err(error) => {
-                    world.note(format_args!("visitor {}: broken: {error}", visit.number));
-                    let weather = world.weather;
-                    if weather.origin_cuts + weather.origin_stalls == 0 {
-                        world
-                            .state()
-                            .checker
-                            .complain(format!("visitor {}: {error}, but the app is well", visit.number));
-                    }
-                    return None;
-                }
-            }
-            world.pause().await;
-        }
-        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let checker = &mut world.state().checker;
-        if visit.method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
-            announced.into_iter().for_each(|announced| checker.length(asked, number, announced));
-            if !whole.is_empty() {
-                checker.complain(format!("visitor {}: a body where none may be", visit.number));
-            }
-        } else {
-            checker.body(asked, number, &whole);
-            if announced.is_some_and(|announced| announced != whole.len() as u64) {
-                checker.complain(format!("visitor {}: announced {announced:?}, got {}", visit.number, whole.len()));
-            }
-        }
-        Some(())
-    }
-
-    /// The proxy's own page: only where something did go wrong.
-    fn check_failure(&self, asked: &Asked, status: StatusCode) {
-        let world = &self.around.world;
-        world.count("failures told");
-        let weather = world.weather;
-        if weather.origin_fails + weather.origin_stalls + weather.origin_cuts == 0 {
-            world.state().checker.complain(format!("visitor {}: {status}, but the app is well", asked.visitor));
-        }
+    pub async fn visit(&self, visit: &Visit) {
+        self.reader.visit(visit).await;
     }
 
     /// A POST through the proxy: its answer is a promise.
@@ -244,7 +121,7 @@ impl Node {
         let place = Place::read(visit.host, &visit.target).expect("visitors know the site");
         let failures = self.around.journal.failures();
         world.note(format_args!("visitor {}: POST {}", visit.number, visit.target));
-        let response = self.handle(visit).await;
+        let response = self.reader.handle(visit).await;
         let is_durable = self.around.journal.failures() == failures;
         let status = response.status();
         if status.is_success() || status.is_redirection() {
@@ -264,7 +141,7 @@ impl Node {
         let record = Record { paths: vec![target(None, PATHS[place.path].0)], ..Record::default() };
         let made = world.tick();
         let promise = world.state().checker.promise(&record, made);
-        let status = self.handle(visit).await.status();
+        let status = self.reader.handle(visit).await.status();
         world.tick();
         if status == StatusCode::OK {
             world.state().checker.answered(&promise, true);
@@ -346,8 +223,8 @@ impl Node {
         }
         // What a soft hit fetches nobody waits for.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        if self.handler.flights() > 0 {
-            world.state().checker.complain(format!("{} flights never landed", self.handler.flights()));
+        if self.reader.handler.flights() > 0 {
+            world.state().checker.complain(format!("{} flights never landed", self.reader.handler.flights()));
         }
     }
 
@@ -365,7 +242,7 @@ impl Node {
                 etag: None,
                 leaves_after: None,
             };
-            match self.visit(&visit).await {
+            match self.reader.visit(&visit).await {
                 Some((_, version)) if version != newest => {
                     world
                         .state()
@@ -383,7 +260,7 @@ impl Node {
 }
 
 /// Compiled once for all seeds: most of what a start costs.
-fn rules(config: &Config) -> Arc<Rules> {
+pub fn rules(config: &Config) -> Arc<Rules> {
     static COMPILED: Mutex<BTreeMap<u64, Arc<Rules>>> = Mutex::new(BTreeMap::new());
     let compile = || Arc::new(Rules::new(&config.cache).unwrap());
     Arc::clone(COMPILED.lock().entry(config.cache.max_body).or_insert_with(compile))
@@ -392,15 +269,4 @@ fn rules(config: &Config) -> Arc<Rules> {
 /// What an invalidation of one path names.
 pub fn target(host: Option<&str>, path: &str) -> Target {
     Target { host: host.map(Into::into), path: path.into() }
-}
-
-fn word_for(status: &str) -> &'static str {
-    let words = [
-        ("detail=memory", "memory hits"),
-        ("detail=simulated", "store hits"),
-        ("detail=soft", "soft hits"),
-        ("collapsed", "collapsed"),
-        ("; stored", "misses"),
-    ];
-    words.iter().find(|(field, _)| status.contains(field)).map_or("other answers", |(_, word)| word)
 }

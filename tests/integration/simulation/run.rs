@@ -8,8 +8,9 @@ use http::Method;
 
 use super::checker::Counts;
 use super::crowd::{Actor, Crowd, Ended};
-use super::node::{Node, Surroundings, Visit, target};
+use super::node::{Node, Surroundings, target};
 use super::site::{HOSTS, PATHS};
+use super::visitor::Visit;
 use super::world::{Breach, World};
 
 /// Events of a seed at most.
@@ -98,7 +99,7 @@ fn actor(node: &Rc<Node>, event: Event, begin: u64) -> Actor {
     Box::pin(async move {
         tokio::time::sleep(Duration::from_millis(event.at.saturating_sub(begin))).await;
         match event.deed {
-            Deed::Visit(visit) => drop(node.visit(&visit).await),
+            Deed::Visit(visit) => node.visit(&visit).await,
             Deed::Post(visit) => node.post(&visit).await,
             Deed::Purge(visit) => node.purge(&visit).await,
             Deed::Save(path, record) => node.save(event.number, path, record).await,
@@ -139,7 +140,7 @@ fn plan(world: &World) -> Vec<Event> {
     events
 }
 
-fn visit(world: &World, number: u64, path: usize) -> Visit {
+pub fn visit(world: &World, number: u64, path: usize) -> Visit {
     let (name, _, spellings) = PATHS[path];
     let target = if world.chance(20) && !spellings.is_empty() { *world.pick(spellings) } else { name };
     Visit {
@@ -154,7 +155,7 @@ fn visit(world: &World, number: u64, path: usize) -> Visit {
 }
 
 /// An invalidation that names the page, one way or another.
-fn record(world: &World, number: u64, path: usize) -> Record {
+pub fn record(world: &World, number: u64, path: usize) -> Record {
     let (name, tags, _) = PATHS[path];
     let mut record = Record { at: world.now(), soft: world.chance(10), ..Record::default() };
     record.id = world.chance(40).then(|| format!("save-{number}").into());

@@ -35,6 +35,7 @@ use super::head::Head;
 use super::opening::OpenError;
 use super::reading::{HEAD_BYTES_MAX, seal_head};
 use super::{S3Journal, State, with_margin};
+use crate::chance;
 use crate::invalidation::journal::JournalError;
 use crate::store::s3::bucket::{Attributes, Bucket, Look, S3Error, Swap, Version};
 
@@ -186,7 +187,7 @@ impl Lock {
 impl Held {
     async fn write(&self) -> Result<(), S3Error> {
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
-        let word = uuid::Uuid::new_v4().simple().to_string();
+        let word = chance::word();
         let owner = Owner { node: Arc::clone(&self.node), word, lease_ms };
         let json = serde_json::to_vec(&owner).expect("a lock is JSON");
         let pieces = vec![Bytes::from(envelope::seal(LOCK, &json))];

@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::chance;
 use crate::clock::UnixMillis;
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
@@ -256,7 +257,7 @@ impl Head {
 
 /// A word that nobody else has.
 pub(super) fn random_word() -> Arc<str> {
-    uuid::Uuid::new_v4().simple().to_string().into()
+    chance::word().into()
 }
 
 /// A member as it was when it was waited for.

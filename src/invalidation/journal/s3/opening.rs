@@ -12,6 +12,7 @@ use super::envelope::Unreadable;
 use super::head::{Head, MEMBERS_MAX, random_word, ticket};
 use super::reading::{HEAD_BYTES_MAX, Missing, Pauses, parse_head, read, swap};
 use super::{Marks, PATIENCE, S3Journal, State, with_margin};
+use crate::chance;
 use crate::clock::{Clock, Ticks};
 use crate::invalidation::journal::{Recovered, Terms, random_identity};
 use crate::page::Sequence;
@@ -121,7 +122,7 @@ fn folder(flavor: &str) -> String {
 }
 
 fn random_node() -> Arc<str> {
-    uuid::Uuid::new_v4().to_string().into()
+    chance::identity().into()
 }
 
 /// A node on its way into the journal.

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::envelope::{self, Unreadable};
 use super::head::{Batch, Head};
+use crate::chance;
 use crate::invalidation::journal::Recovered;
 use crate::invalidation::selector::Record;
 use crate::page::Sequence;
@@ -45,7 +46,7 @@ pub(super) async fn swap(
 
 /// The head as it lies in the bucket, under a nonce of its own.
 pub(super) fn seal_head(head: &mut Head) -> Bytes {
-    head.nonce = uuid::Uuid::new_v4().simple().to_string();
+    head.nonce = chance::word();
     let json = serde_json::to_vec(head).expect("a head is JSON");
     envelope::seal(HEAD, &json).into()
 }
@@ -104,7 +105,7 @@ impl Pauses {
     }
 
     pub(super) async fn next(&mut self) {
-        let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
+        let random = u32::from(chance::byte());
         sleep(self.0 / 2 + self.0 * random / 256).await;
         self.0 = (self.0 * 2).min(PAUSES.1);
     }
