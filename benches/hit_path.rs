@@ -2,6 +2,9 @@
 //!
 //! `cargo bench --bench hit_path`
 
+#[path = "shared/browser.rs"]
+mod browser;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -99,15 +102,9 @@ impl Proxy {
 
 /// What a browser sends.
 fn request(path: &str, more: &[(&str, &str)]) -> Request<Empty<Bytes>> {
-    let mut request = Request::builder()
-        .uri(path)
-        .header("host", "shop.example")
-        .header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
-        .header("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
-        .header("accept-language", "en-US,en;q=0.5")
-        .header("accept-encoding", "gzip, deflate, br, zstd")
-        .header("cookie", "_ga=GA1.1.1; theme=dark");
-    for (name, value) in more {
+    let mut request =
+        Request::builder().uri(path).header("host", "shop.example").header("cookie", "_ga=GA1.1.1; theme=dark");
+    for (name, value) in browser::FIELDS.iter().chain(more) {
         request = request.header(*name, *value);
     }
     request.body(Empty::new()).expect("a request")

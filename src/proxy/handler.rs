@@ -54,6 +54,8 @@ const UNCACHEABLE_MAX: usize = 100_000;
 const FLIGHTS_MAX: usize = 4;
 /// Pages that may wait to be written to the store; further ones are served and not stored.
 const WRITES_MAX: usize = 256;
+/// Fills that hold more than this part of `cache.max_fill_bytes` leave too little for further ones to grow at will.
+const SCARCE_PART: usize = 8;
 
 /// The data plane.
 #[derive(Debug)]
@@ -88,6 +90,8 @@ pub struct Handler {
 pub(super) struct Settings {
     pub max_body: u64,
     pub max_memory_size: u64,
+    /// KiB of `cache.max_fill_bytes` below which what is left is scarce.
+    pub scarce_fill_kib: usize,
     pub max_variants: usize,
     pub uncacheable_for: Duration,
     /// How long a request waits for a flight.
@@ -127,6 +131,7 @@ impl Handler {
     pub fn new(config: &Config, parties: Parties) -> Self {
         let Parties { rules, invalidations, memory, store, origin, metrics, clock } = parties;
         let kib = usize::try_from(config.cache.max_fill_bytes / 1024).unwrap_or(usize::MAX);
+        let kib = kib.min(Semaphore::MAX_PERMITS);
         Handler {
             front: Front::new(config),
             rules,
@@ -137,7 +142,7 @@ impl Handler {
             flights: Flights::default(),
             uncacheable: quick_cache::sync::Cache::new(UNCACHEABLE_MAX),
             absent: Absent::default(),
-            fill_memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
+            fill_memory: Arc::new(Semaphore::new(kib)),
             spools: Spools::new(temporary_folder(config), config.cache.max_temporary_bytes),
             signposting: parking_lot::Mutex::default(),
             writes: Semaphore::new(WRITES_MAX),
@@ -150,6 +155,7 @@ impl Handler {
             settings: Settings {
                 max_body: config.cache.max_body,
                 max_memory_size: config.cache.max_memory_size,
+                scarce_fill_kib: kib - kib / SCARCE_PART,
                 max_variants: config.cache.max_variants,
                 uncacheable_for: config.cache.uncacheable_for,
                 patience: config.origin.connect_timeout * 2 + config.origin.first_byte_timeout,
@@ -389,6 +395,11 @@ impl Handler {
             self.last_write_warning.store(now, Ordering::Relaxed);
             tracing::warn!(%error, "a page is served but not stored");
         }
+    }
+
+    /// Do the bodies under way hold much of `cache.max_fill_bytes`?
+    pub(super) fn is_fill_memory_scarce(&self) -> bool {
+        self.fill_memory.available_permits() < self.settings.scarce_fill_kib
     }
 
     fn note_unreadable(&self, page: &LargePage, error: &std::io::Error) {

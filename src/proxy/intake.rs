@@ -1,5 +1,8 @@
 //! How does a body come in? Into memory, into a temporary file when it is too large for that, and past both when it is too large to be kept.
 //!
+//! A body that does not say how long it is may turn out to be large, and so may all the others under way: when together they take much memory, those
+//! that have grown go to files before they are too large.
+//!
 //! Whatever happens to the file, those who read along get every byte. A slow disk holds the origin up; a slow reader does so only where nothing is
 //! kept. It never decides whether the body is whole: that is `policy::admission`.
 
@@ -22,13 +25,17 @@ use crate::store::spool::{Spool, SpoolError};
 /// Bytes that are written to the file at once, if they come that fast; what comes slowly is written as it comes.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// Bytes of a body of unknown length that stay in memory in any case: a file for less is not worth its while.
+const SPILL_BYTES: u64 = 1 << 20;
+
 /// A body on its way in.
 pub(super) struct Intake<'a> {
     handler: &'a Handler,
     flight: &'a Flight,
     errand: &'a Errand,
-    /// It goes to the file from its first byte.
-    is_announced_large: bool,
+    is_length_known: bool,
+    /// Once it does, it does so to its end: the file comes before what is in memory.
+    goes_to_file: bool,
     received: u64,
     spool: Option<Spool>,
     /// What goes to the file next, and its share of `cache.max_fill_bytes`.
@@ -69,7 +76,8 @@ impl<'a> Intake<'a> {
             handler,
             flight,
             errand,
-            is_announced_large: announced.is_some_and(|bytes| bytes > handler.settings.max_memory_size),
+            is_length_known: announced.is_some(),
+            goes_to_file: announced.is_some_and(|bytes| bytes > handler.settings.max_memory_size),
             received: 0,
             spool: None,
             unwritten: Vec::new(),
@@ -132,8 +140,8 @@ impl<'a> Intake<'a> {
                 self.stop_keeping(Reason::FillMemory).await?;
             }
         }
-        let is_large = self.is_announced_large || self.received > self.handler.settings.max_memory_size;
-        if !self.flight.is_kept() || !is_large {
+        self.goes_to_file |= self.is_too_large_for_memory();
+        if !self.flight.is_kept() || !self.goes_to_file {
             let memory = memory.filter(|_| self.flight.is_kept());
             return if self.flight.push(data, memory).await { Ok(()) } else { Err(Unwanted) };
         }
@@ -141,6 +149,11 @@ impl<'a> Intake<'a> {
         self.unwritten.push(data);
         self.memory.extend(memory);
         if self.unwritten_bytes >= WRITE_BYTES { self.write().await } else { Ok(()) }
+    }
+
+    fn is_too_large_for_memory(&self) -> bool {
+        let may_grow = !self.is_length_known && self.received > SPILL_BYTES;
+        self.received > self.handler.settings.max_memory_size || (may_grow && self.handler.is_fill_memory_scarce())
     }
 
     /// Writes to the file what is not there yet: at first all that is in memory.

@@ -2,18 +2,25 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use everpage::config::Config;
+use everpage::proxy::origin::OriginError;
+use futures_util::future::join_all;
+use futures_util::stream;
 use http::Method;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use tempfile::TempDir;
+use tokio::sync::Barrier;
 
 use crate::cli::process::Server;
 use crate::storing::SmallDisk;
 use crate::support::{
-    Answer, Ask, Gate, Origin, Proxy, Reply, gather_warnings, inside, next_piece, origin, pieces, proxy, stored_files,
-    warnings_with,
+    Answer, Ask, Gate, Origin, Proxy, Reply, gather_warnings, inside, inside_on, next_piece, origin, pieces, proxy,
+    stored_files, warnings_with,
 };
 
 /// What memory may hold here.
@@ -412,4 +419,43 @@ async fn each_variant_of_a_large_page_is_found_again_after_a_restart() {
         assert_eq!((answer.detail(), answer.text()), (Some("filesystem"), &*language.repeat(MEMORY)));
     }
     assert_eq!(origin.hits("/"), 2);
+}
+
+/// Fails when `Intake::is_too_large_for_memory` looks at `cache.max_memory_size` alone.
+#[tokio::test]
+async fn bodies_of_unknown_length_that_come_at_once_go_to_files_before_they_fill_the_memory() {
+    const BODIES: usize = 6;
+    const PIECE: usize = 64 << 10;
+    const PIECES: usize = 48;
+    let meeting = Arc::new(Barrier::new(BODIES));
+    // Together twice as large as fills may be in memory; before the last piece they wait for each other.
+    let memory = |config: &mut Config| config.cache.max_fill_bytes = (BODIES * PIECES * PIECE / 2) as u64;
+    let folder = TempDir::new().unwrap();
+    let node = inside_on(folder.path(), memory, move |_| {
+        let meeting = Arc::clone(&meeting);
+        async move {
+            let body = stream::unfold(0, move |number| {
+                let meeting = Arc::clone(&meeting);
+                async move {
+                    if number == PIECES - 1 {
+                        meeting.wait().await;
+                    }
+                    let piece = Bytes::from(vec![number as u8; PIECE]);
+                    (number < PIECES).then(|| (Ok::<_, OriginError>(Frame::data(piece)), number + 1))
+                }
+            });
+            http::Response::new(StreamBody::new(body).boxed_unsync())
+        }
+    });
+    let paths: [_; BODIES] = std::array::from_fn(|number| format!("/{number}"));
+    for answer in join_all(paths.iter().map(|path| node.get(path))).await {
+        assert_eq!((answer.complete, answer.body.len()), (true, PIECES * PIECE));
+    }
+    node.settled().await;
+    assert_eq!(node.refused("fill-memory"), 0);
+    for path in paths {
+        let answer = node.get(&path).await;
+        assert_eq!((answer.outcome(), answer.detail()), ("hit", Some("filesystem")), "{path}");
+        assert!((0..PIECES).all(|number| answer.body[number * PIECE] == number as u8), "in order");
+    }
 }

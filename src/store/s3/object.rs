@@ -68,6 +68,7 @@ pub(super) async fn read(
     let line = start.first_line().await?;
     start.fill(line.head_end() as u64).await?;
     let is_large = line.body_bytes() > max_memory_bytes;
+    let mut decoded_bytes = line.body_bytes();
     if is_large || line.is_compressed() {
         // The length that the head announces counts, not the one that lies there.
         let (head, body_bytes) = stored::decode_head(name, &start.bytes)?;
@@ -83,12 +84,12 @@ pub(super) async fn read(
             _ if body_bytes > max_memory_bytes => {
                 return Err(ReadError::TooLarge { bytes: body_bytes, limit_bytes: max_memory_bytes });
             }
-            _ => {}
+            _ => decoded_bytes = body_bytes,
         }
     }
     start.fill(line.total_bytes()).await?;
     let bytes = start.bytes.freeze();
-    if bytes.len() <= BLOCKING_BYTES && !line.is_compressed() {
+    if decoded_bytes.max(bytes.len() as u64) <= BLOCKING_BYTES as u64 {
         return Ok(Some(stored::decode(name, &bytes)?));
     }
     let name = name.clone();

@@ -5,6 +5,7 @@
 #![expect(dead_code, reason = "each behaviour uses its part of the support")]
 
 mod client;
+mod gate;
 mod inside;
 mod ledger;
 mod liar;
@@ -16,12 +17,13 @@ mod s3;
 mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
+pub use gate::Gate;
 pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_with, journal, pieces};
 pub use ledger::{LEASE, Ledger};
 pub(crate) use liar::{Liar, Lie};
 pub use link::{Fault, Link, Refusal};
 pub use logs::{gather_warnings, warnings_with};
-pub use origin::{Asked, Gate, Origin, Reply, raw_origin};
+pub use origin::{Asked, Origin, Reply, raw_origin};
 pub(crate) use proxy::on_each_store;
 pub use proxy::{Proxy, Remains, Shelf, proxy, run_on_s3, stored_files};
 pub use s3::{ACCESS_KEY, REGION, SECRET_KEY, Server, TestBucket, client as s3_client};

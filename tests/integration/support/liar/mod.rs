@@ -9,12 +9,17 @@ mod chunked;
 mod service;
 mod xml;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -37,6 +42,8 @@ const LOSING_PAUSE: Duration = Duration::from_millis(100);
 /// A server on loopback. It ends with its handle.
 pub(crate) struct Liar {
     address: SocketAddr,
+    buckets: Arc<buckets::Buckets>,
+    requests: Arc<Mutex<BTreeMap<String, u64>>>,
     serving: JoinHandle<()>,
 }
 
@@ -45,7 +52,8 @@ impl Liar {
     pub(crate) async fn start(lie: Lie) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
         let address = listener.local_addr().expect("a listener has an address");
-        let buckets = Arc::new(buckets::Buckets::default());
+        let (buckets, requests) = (Arc::<buckets::Buckets>::default(), Arc::<Mutex<BTreeMap<_, _>>>::default());
+        let (all, counts) = (Arc::clone(&buckets), Arc::clone(&requests));
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -55,19 +63,52 @@ impl Liar {
                     Some(_) = connections.join_next() => continue,
                 };
                 let _ = stream.set_nodelay(true);
-                let buckets = Arc::clone(&buckets);
-                let service = service_fn(move |request| service::answer(request, Arc::clone(&buckets), lie));
+                let (buckets, counts) = (Arc::clone(&all), Arc::clone(&counts));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    *counts.lock().entry(kind(&request)).or_default() += 1;
+                    service::answer(request, Arc::clone(&buckets), lie)
+                });
                 let http = hyper::server::conn::http1::Builder::new();
                 connections.spawn(http.serve_connection(TokioIo::new(stream), service));
             }
         });
-        Liar { address, serving }
+        Liar { address, buckets, requests, serving }
     }
 
     /// Where it listens, as an endpoint.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+
+    /// Puts one object under each of these keys of a bucket that there is; they share its bytes.
+    pub(crate) fn plant(&self, bucket: &str, keys: impl IntoIterator<Item = String>, bytes: Bytes) {
+        let object = Arc::new(buckets::Object::new(bytes, HeaderMap::new()));
+        let planted = self.buckets.with(bucket, |content| {
+            content.objects.extend(keys.into_iter().map(|key| (key, Arc::clone(&object))));
+            Ok(())
+        });
+        planted.expect("the bucket was made before");
+    }
+
+    /// How many requests of each method came so far; listings are `LIST`.
+    pub(crate) fn requests(&self) -> BTreeMap<String, u64> {
+        self.requests.lock().clone()
+    }
+
+    /// All keys, and the keys of uploads that were neither completed nor aborted.
+    pub(crate) fn keys(&self, bucket: &str) -> (Vec<String>, Vec<String>) {
+        let keys = self.buckets.with(bucket, |content| {
+            let uploads = content.uploads.values().map(|upload| upload.key.clone());
+            Ok((content.objects.keys().cloned().collect(), uploads.collect()))
+        });
+        keys.unwrap_or_default()
+    }
+}
+
+fn kind(request: &Request<Incoming>) -> String {
+    let is_of_bucket = !request.uri().path().trim_matches('/').contains('/');
+    let is_list = is_of_bucket && *request.method() == Method::GET;
+    if is_list { "LIST".to_owned() } else { request.method().to_string() }
 }
 
 impl Drop for Liar {

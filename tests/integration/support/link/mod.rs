@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::origin::Gate;
+use super::gate::Gate;
 pub use refusal::Refusal;
 
 /// What goes wrong.
