@@ -56,7 +56,7 @@ use super::checker::Counts;
 use super::run::Report;
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 500;
 /// Seeds within which a lie must be found.
 const SEEDS_UNTIL_FOUND: u64 = 2000;
 

@@ -139,6 +139,7 @@ impl S3 {
 
     fn carry_out(&self, asked: &Asked, node: Option<usize>) -> Reply {
         match asked.method.as_str() {
+            "GET" if asked.key.is_empty() => self.list(),
             "GET" | "HEAD" => self.read(asked, node),
             "PUT" => self.write(asked),
             "DELETE" => {
@@ -148,6 +149,18 @@ impl S3 {
             "POST" => self.remove_many(&asked.body),
             method => panic!("{method} {} is not simulated", asked.key),
         }
+    }
+
+    /// All keys: only one prefix is ever listed here, and everything lies below it.
+    fn list(&self) -> Reply {
+        let line = |key: &String| {
+            format!(
+                "<Contents><Key>{key}</Key><LastModified>2023-11-14T22:13:20.000Z</LastModified><Size>1</Size></Contents>"
+            )
+        };
+        let contents: String = self.state.lock().objects.keys().map(line).collect();
+        let listing = format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>");
+        Reply(200, None, listing.into())
     }
 
     fn read(&self, asked: &Asked, node: Option<usize>) -> Reply {
