@@ -30,7 +30,7 @@
 //! | 3 | [`invalidation`] | what is no longer true? |
 //! | 2 | [`store`] | where are pages kept? |
 //! | 1 | [`policy`], [`page`] | may we? and: what is a page? Pure. |
-//! | 0 | [`config`], [`metrics`], [`logging`], [`clock`], [`chance`] | |
+//! | 0 | [`config`], [`metrics`], [`logging`], [`clock`], [`chance`], [`trust`] | |
 //!
 //! # What always holds
 //!
@@ -55,4 +55,5 @@ pub mod policy;
 pub mod proxy;
 pub mod server;
 pub mod store;
+pub mod trust;
 pub mod upkeep;

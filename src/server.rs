@@ -51,6 +51,9 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
+/// How long closing the journal may take: other nodes are told that nobody need wait for this one.
+const LEAVE: Duration = Duration::from_secs(3);
+
 /// How long an answer of the admin API may take when everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -189,7 +192,7 @@ impl Server {
             Err(_) => Ok(()),
         };
         // What was cut off ends with the process too.
-        let _ = timeout_at(Instant::now() + LAST_WORDS, self.closed).await;
+        let _ = timeout_at(Instant::now() + LEAVE, self.closed).await;
         result
     }
 }

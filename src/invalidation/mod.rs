@@ -223,7 +223,7 @@ impl Invalidations {
         self.shared.newest(subject)
     }
 
-    /// May a record newer than `since` have killed a page of this path? See [`Index::may_name_since`].
+    /// May a record newer than `since` have killed a page of this path? See [`index::Index::may_name_since`].
     #[must_use]
     pub fn may_name_since(&self, path_id: &PathId, since: Sequence) -> bool {
         self.shared.index.read().may_name_since(path_id, since)

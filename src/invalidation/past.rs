@@ -46,8 +46,10 @@ impl Past {
             let (_, id) = self.ids.pop_front().expect("there is a front");
             self.by_id.remove(&id);
         }
-        self.by_id.insert(Arc::clone(&id), sequence);
-        self.ids.push_back((at, id));
+        // A snapshot tells again what was known: its place in the queue stays.
+        if self.by_id.insert(Arc::clone(&id), sequence).is_none() {
+            self.ids.push_back((at, id));
+        }
     }
 
     /// The sequence that the id's record took.

@@ -24,7 +24,7 @@
 //! between the look and the deletion: then that one goes, and the next visitor's request is a miss. A page from this node's future (another node knows
 //! more) is left alone. Nothing of this can make an answer wrong: whatever is stored is judged when it is served.
 //!
-//! One node sweeps at a time ([`turn`]); the ages of pages are told by the server's clock alone.
+//! One node sweeps at a time, by a lock; the ages of pages are told by the server's clock alone.
 
 mod ages;
 mod culling;

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 
-use crate::config;
+use crate::{config, trust};
 
 /// The TLS settings for this origin; `None` for a plain one.
 ///
@@ -19,13 +17,12 @@ pub fn client(origin: &config::Origin) -> anyhow::Result<Option<ClientConfig>> {
     if origin.url.scheme_str() != Some("https") {
         return Ok(None);
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     if !origin.verify {
         tracing::warn!("origin.verify = false: whoever answers at origin.url is believed to be the origin");
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)));
-        return Ok(Some(builder.with_no_client_auth()));
+        return Ok(Some(trust::in_everyone()?));
     }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(Some(builder.with_root_certificates(roots(origin)?).with_no_client_auth()))
 }
 
@@ -46,53 +43,4 @@ fn roots(origin: &config::Origin) -> anyhow::Result<RootCertStore> {
         "origin.url is https, and this system has no certificate authorities: install ca-certificates or set origin.ca_file"
     );
     Ok(roots)
-}
-
-/// Believes everyone, as `origin.verify = false` asks.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -17,9 +17,6 @@ use crate::store::s3::call::Sending;
 use crate::store::s3::failure::Failure;
 use crate::store::s3::failure::advice::Attempt;
 use crate::store::s3::requests::Class;
-
-/// Swaps refused in a row, after which the form of the ETag is doubted again: the server may be another one by now.
-const DOUBT_AFTER: u32 = 16;
 
 pub(super) fn writing(key: &str) -> Attempt<'_> {
     Attempt { verb: "write", right: "s3:PutObject", key: Some(key) }
@@ -50,7 +47,7 @@ pub(super) async fn swap(inner: &Arc<Inner>, key: &str, bytes: Bytes, condition:
     let form = inner.etag_form.now();
     let mut result = conditional_put(inner, &key, bytes.clone(), condition, form).await;
     if let Condition::Is(version) = condition {
-        if matches!(result, Ok(Swap::Lost)) && inner.etag_form.refused() {
+        if matches!(result, Ok(Swap::Lost)) && inner.etag_form.is_unknown() {
             // RGW 16 compares If-Match with the bare ETag, so that the quoted one never fits. Where the object still is the version that the
             // condition names, the refusal was about the form. The second try carries the condition too: it cannot overwrite another version.
             let is_there = matches!(read::facts(inner, &key).await, Ok((found, _)) if found == *version);
@@ -100,7 +97,6 @@ async fn conditional_put(
 #[derive(Debug, Default)]
 pub(super) struct EtagForm {
     known: AtomicU8,
-    refusals: AtomicU32,
 }
 
 /// `"…"` as it came (RFC 9110, section 8.8.3), or without the quotes.
@@ -136,15 +132,14 @@ impl EtagForm {
     }
 
     fn fits(&self, form: Form) {
-        self.refusals.store(0, Ordering::Relaxed);
         let known = if form == Form::Bare { Self::BARE } else { Self::QUOTED };
         self.known.store(known, Ordering::Relaxed);
     }
 
-    /// A condition did not hold. Returns whether the form may be why: none has fitted yet, or not for long.
-    fn refused(&self) -> bool {
-        let refusals = self.refusals.fetch_add(1, Ordering::Relaxed);
-        self.known.load(Ordering::Relaxed) == 0 || refusals % DOUBT_AFTER == DOUBT_AFTER - 1
+    /// Whether none has fitted yet: then it may be why a condition did not hold. Only at the start, where a wrong ETag is tried as well: a form that the
+    /// server overlooks would overwrite whatever lies there.
+    fn is_unknown(&self) -> bool {
+        self.known.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -222,13 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_fitted_is_doubted_only_after_many_refusals() {
+    fn a_form_that_fitted_is_never_doubted() {
         let form = EtagForm::default();
-        assert!(form.refused(), "none has fitted yet");
+        assert!(form.is_unknown());
         form.fits(Form::Bare);
-        assert_eq!(form.now(), Form::Bare);
-        let doubts = (0..DOUBT_AFTER * 2).filter(|_| form.refused()).count();
-        assert_eq!(doubts, 2);
+        assert_eq!((form.now(), form.is_unknown()), (Form::Bare, false));
     }
 
     #[test]
