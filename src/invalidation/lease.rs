@@ -93,6 +93,16 @@ impl Lease {
         *outage = Some(Outage { since, last_try: now, reason: error.to_string(), is_lost });
     }
 
+    /// A look was not answered, or nobody waited for its answer. A reason that is known says more than that.
+    pub(super) fn note_silence(&self, silence: &str) {
+        let Some(terms) = &self.terms else { return };
+        if let Some(outage) = &mut *self.outage.lock() {
+            outage.last_try = terms.clock.ticks();
+            return;
+        }
+        self.note_failure(&silence, false);
+    }
+
     /// Has it not run out? Nobody asks for a page.
     pub(super) fn has_time_left(&self) -> bool {
         self.terms.is_none_or(|terms| terms.clock.ticks().0 < self.until.load(Ordering::Acquire))

@@ -111,23 +111,27 @@ impl Shared {
         let shared = Arc::clone(self);
         let look = tokio::spawn(async move {
             let _turn = shared.turn.lock().await;
-            let Seen { news, began } = shared.journal.look().await?;
-            shared.take(news);
-            shared.lease.extend(began);
-            Ok::<_, JournalError>(())
+            match shared.journal.look().await {
+                Ok(Seen { news, began }) => {
+                    shared.take(news);
+                    shared.lease.extend(began);
+                    true
+                }
+                Err(error) => {
+                    shared.lease.note_failure(&error, error.is_lost);
+                    false
+                }
+            }
         });
         let failure = match timeout(lease.max(LOOK_PATIENCE), look).await {
-            Ok(Ok(Ok(()))) => return Ok(()),
-            Ok(Ok(Err(error))) => {
-                self.lease.note_failure(&error, error.is_lost);
-                return Err(OutOfReach);
-            }
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => return Err(OutOfReach),
             Ok(Err(panic)) => panic.to_string(),
             Err(_) => "it does not answer in time".to_owned(),
         };
         // Meanwhile somebody else may have had an answer.
         if !self.lease.has_time_left() {
-            self.lease.note_failure(&failure, false);
+            self.lease.note_silence(&failure);
         }
         Err(OutOfReach)
     }

@@ -85,8 +85,8 @@ fn operations(text: &str) -> BTreeSet<String> {
         let (name, _) = name.split_once("()")?;
         name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_').then_some(name)
     });
-    // A clone of the client asks nobody.
-    calls.filter(|name| *name != "clone").map(str::to_owned).collect()
+    // These ask nobody.
+    calls.filter(|name| !matches!(*name, "clone" | "config")).map(str::to_owned).collect()
 }
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
