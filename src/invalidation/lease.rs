@@ -74,18 +74,29 @@ impl Lease {
     /// A look that began then has been taken into account, all of it.
     pub(super) fn extend(&self, began: Ticks) {
         let Some(terms) = &self.terms else { return };
-        self.until.fetch_max(began.after(terms.lease).0, Ordering::Release);
+        let until = began.after(terms.lease).0;
+        // What does not make it longer was no look, or an earlier one: it says nothing about an outage.
+        if self.until.fetch_max(until, Ordering::Release) >= until {
+            return;
+        }
         if let Some(outage) = self.outage.lock().take() {
             let seconds = terms.clock.ticks().since(outage.since).as_secs();
             tracing::info!(seconds, "the journal can be looked at again: pages are served from the cache");
         }
     }
 
-    /// A look has failed.
+    /// A look has failed. Of a journal that is known to be another one, or to have lost records, nothing is trusted any longer; and that remains
+    /// so, whatever the next looks fail of, until one succeeds.
     pub(super) fn note_failure(&self, error: &dyn std::fmt::Display, is_lost: bool) {
         let Some(terms) = &self.terms else { return };
         let now = terms.clock.ticks();
         let mut outage = self.outage.lock();
+        if is_lost {
+            self.until.fetch_min(now.0, Ordering::Release);
+        } else if let Some(lost) = outage.as_mut().filter(|outage| outage.is_lost) {
+            lost.last_try = now;
+            return;
+        }
         let since = outage.as_ref().map_or(now, |outage| outage.since);
         if outage.is_none() {
             tracing::warn!(%error, "the journal cannot be looked at: once the lease has run out, pages come as cluster.on_store_outage says");
@@ -124,5 +135,60 @@ impl Lease {
         let Some(terms) = &self.terms else { return false };
         let now = terms.clock.ticks();
         self.outage.lock().as_ref().is_some_and(|outage| now.since(outage.last_try) < time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, advance};
+
+    use super::*;
+    use crate::clock::{Clock, UnixMillis};
+
+    const LEASE: Duration = Duration::from_secs(2);
+
+    /// A lease that has just begun, ten seconds after the clock did.
+    async fn lease() -> (Lease, Clock) {
+        let clock = Clock::Tokio { epoch: UnixMillis(0), started: Instant::now() };
+        advance(LEASE * 5).await;
+        (Lease::new(Some(Terms { lease: LEASE, clock, began: clock.ticks() })), clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_look_leaves_what_is_left_and_a_lost_journal_leaves_nothing() {
+        let (lease, clock) = lease().await;
+        lease.note_failure(&"503", false);
+        assert!(lease.is_current() && !lease.is_lost());
+        lease.note_failure(&"it is another one", true);
+        assert!(!lease.is_current() && lease.is_lost());
+        advance(LEASE).await;
+        lease.extend(clock.ticks());
+        assert!(lease.is_current() && !lease.is_lost());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_journal_stays_lost_whatever_the_next_looks_fail_of() {
+        let (lease, _) = lease().await;
+        lease.note_failure(&"it is another one", true);
+        lease.note_failure(&"503", false);
+        lease.note_silence("nothing");
+        assert!(lease.is_lost());
+        assert_eq!(lease.outage().expect("it lasts").1, "it is another one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_newer_look_ends_an_outage() {
+        let (lease, clock) = lease().await;
+        let before = clock.ticks();
+        advance(LEASE).await;
+        for is_lost in [false, true] {
+            lease.note_failure(&"503", is_lost);
+            for no_look in [Ticks::default(), before] {
+                lease.extend(no_look);
+                assert!(lease.outage().is_some() && !lease.is_current(), "{no_look:?}");
+            }
+        }
+        lease.extend(clock.ticks());
+        assert!(lease.outage().is_none() && lease.is_current());
     }
 }

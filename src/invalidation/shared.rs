@@ -205,11 +205,10 @@ impl Shared {
     }
 
     pub(super) fn newest(&self, subject: &Subject<'_>) -> Newest {
+        // In this order: a record ceases to be overdue when the index has it. The other way round, neither might be seen to have it.
+        let is_any_overdue = self.has_overdue.load(Ordering::Acquire);
+        let overdue = if is_any_overdue { self.overdue.lock().index.newest(subject) } else { Newest::default() };
         let newest = self.index.read().newest(subject);
-        if !self.has_overdue.load(Ordering::Acquire) {
-            return newest;
-        }
-        let overdue = self.overdue.lock().index.newest(subject);
         Newest { hard: newest.hard.max(overdue.hard), soft: newest.soft.max(overdue.soft) }
     }
 

@@ -297,6 +297,14 @@ impl Bucket {
         write::put(&self.0, key, pieces, attributes).await
     }
 
+    /// Writes an object, whatever is there. Tried once: an earlier try that arrives late would overwrite what was written since.
+    ///
+    /// # Errors
+    /// Nobody knows whether it was written.
+    pub async fn put_once(&self, key: &str, bytes: Bytes) -> Result<Version, S3Error> {
+        write::put_once(&self.0, key, bytes).await
+    }
+
     /// Writes an object if the condition holds. Tried once.
     ///
     /// # Errors

@@ -17,6 +17,8 @@
 //! - A node that is held up between reading the lock and writing the head, or whose write is carried out long after it was given up, overwrites the head
 //!   of the node that has taken over meanwhile. That one sees it at its next look and goes to the origin; what it had appended is forgotten
 //!   after the next start (`everpage invalidate --all` then).
+//! - A head whose writing was given up, and which arrives after a later one, overwrites that: the next look sees a foreign head, and requests go to the
+//!   origin until a restart, which forgets what came later. Each write is sent once, so that none is its own rival; S3's own condition would exclude it.
 //! - A node of another kind on the same bucket, that takes the server for an honest one, may write between two looks: it is seen at the next.
 
 use std::sync::Arc;
@@ -300,7 +302,7 @@ impl S3Journal {
         }
         let bytes = seal_head(head);
         state.pending.clone_from(&head.nonce);
-        let version = self.bucket.put(&key, vec![bytes], &Attributes::default()).await;
+        let version = self.bucket.put_once(&key, bytes).await;
         let version = version.map_err(Self::error(action))?;
         // Whoever has taken over by now may have read the head of before.
         lock.verify().await.map_err(|unsure| JournalError::new(action, unsure))?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
@@ -42,6 +43,11 @@ pub(super) async fn put(
     inner.calls.write(Class::Put, content.bytes, send).await.map_err(|failure| inner.explain(failure, writing(&key)))
 }
 
+pub(super) async fn put_once(inner: &Inner, key: &str, bytes: Bytes) -> Result<Version, S3Error> {
+    let key = inner.key(key)?;
+    send_once(inner, &key, bytes, |request| request).await.map_err(|failure| inner.explain(failure, writing(&key)))
+}
+
 pub(super) async fn swap(inner: &Arc<Inner>, key: &str, bytes: Bytes, condition: &Condition) -> Result<Swap, S3Error> {
     let key = inner.key(key)?;
     let form = inner.etag_form.now();
@@ -73,24 +79,33 @@ async fn conditional_put(
     condition: &Condition,
     form: Form,
 ) -> Result<Swap, Failure> {
-    let content = Content::new(vec![bytes]);
-    let request = inner.client.put_object().bucket(&inner.place.bucket).key(key);
-    let request = say!(inner.said.with(&Attributes::default()), request);
-    let request = request.content_length(content.length()).body(content.stream());
-    let request = match condition {
+    let with_condition = |request: PutObjectFluentBuilder| match condition {
         Condition::Absent => request.if_none_match("*"),
         Condition::Is(version) => request.if_match(form.of(version)),
     };
-    let send: Sending<'_, Version> = Box::pin(async move {
-        let output = request.send().await.map_err(Failure::of)?;
-        read::version(output.e_tag())
-    });
-    match inner.calls.once(Class::Swap, content.bytes, send).await {
+    match send_once(inner, key, bytes, with_condition).await {
         Ok(version) => Ok(Swap::Done(version)),
         Err(failure) if matches!(failure.status, Some(409 | 412)) => Ok(Swap::Lost),
         Err(failure) if failure.is_absent() && matches!(condition, Condition::Is(_)) => Ok(Swap::Lost),
         Err(failure) => Err(failure),
     }
+}
+
+async fn send_once(
+    inner: &Inner,
+    key: &str,
+    bytes: Bytes,
+    with_condition: impl FnOnce(PutObjectFluentBuilder) -> PutObjectFluentBuilder,
+) -> Result<Version, Failure> {
+    let content = Content::new(vec![bytes]);
+    let request = inner.client.put_object().bucket(&inner.place.bucket).key(key);
+    let request = say!(inner.said.with(&Attributes::default()), request);
+    let request = with_condition(request.content_length(content.length()).body(content.stream()));
+    let send: Sending<'_, Version> = Box::pin(async move {
+        let output = request.send().await.map_err(Failure::of)?;
+        read::version(output.e_tag())
+    });
+    inner.calls.once(Class::Swap, content.bytes, send).await
 }
 
 /// How this server wants an ETag in `If-Match`; learned from it.

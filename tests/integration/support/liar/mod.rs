@@ -34,6 +34,8 @@ pub(crate) enum Lie {
     LosesRaces,
     /// Nothing about writes; but it answers 200, with everything, to who asks for an object unless it is still what he knows, as s3s-fs 0.14 does.
     SendsUnchanged,
+    /// Nothing about writes; but it answers 304 to whoever knows any version of an object, as a cache between may.
+    HidesChanges,
 }
 
 /// Between check and write of one that loses races: longer than racing requests take to arrive.

@@ -157,7 +157,7 @@ async fn of_object(head: &Parts, target: &Target, body: Bytes, buckets: &Buckets
 async fn write(head: &Parts, target: &Target, object: Object, buckets: &Buckets, lie: Lie) -> Result<String, Refused> {
     let condition = condition(&head.headers)?;
     let condition = match lie {
-        Lie::None | Lie::SendsUnchanged => condition,
+        Lie::None | Lie::SendsUnchanged | Lie::HidesChanges => condition,
         Lie::IgnoresConditions => Condition::Always,
         Lie::LosesRaces => {
             if !matches!(condition, Condition::Always) {
@@ -184,8 +184,8 @@ fn read(head: &Parts, object: &Object, lie: Lie) -> Answered {
     if text(&head.headers, "if-match").is_some_and(|wanted| wanted != object.etag) {
         return Err(PRECONDITION_FAILED);
     }
-    let is_known = text(&head.headers, "if-none-match").is_some_and(|known| known == object.etag || known == "*");
-    let is_known = is_known && lie != Lie::SendsUnchanged;
+    let is_the_same = |known| known == object.etag || known == "*" || lie == Lie::HidesChanges;
+    let is_known = text(&head.headers, "if-none-match").is_some_and(is_the_same) && lie != Lie::SendsUnchanged;
     let length = object.bytes.len();
     let range = text(&head.headers, "range").map(|range| span(range, length)).transpose()?;
     let mut answer = match range {
