@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::invalidation::Invalidations;
 use crate::invalidation::ring::Bell;
+use crate::invalidation::settling::Settle;
 use crate::metrics::{Metrics, Reading};
 use crate::policy::rules::Rules;
 use crate::proxy::connection;
@@ -87,7 +88,8 @@ impl Server {
         let Opened { store, journal, recovered, pages } = opening::open(&config, &metrics, clock).await?;
         let config = Arc::new(config);
         let bell: Arc<dyn Bell> = Arc::new(Ringer::default());
-        let invalidations = Arc::new(Invalidations::start_with(journal, recovered, Some(bell)));
+        let settle = Settle { time: config.cache.settle, clock };
+        let invalidations = Arc::new(Invalidations::start_settling(journal, recovered, Some(bell), Some(settle)));
         let origin = Arc::new(HttpOrigin::new(&config.origin, tls::client(&config.origin)?)?);
         let handler = Arc::new(Handler::new(
             &config,

@@ -38,6 +38,13 @@ struct Chore {
     sequence: Sequence,
 }
 
+/// A page that is fetched anew, once this record has settled: before, it would not be kept.
+#[derive(Debug)]
+struct Refetch {
+    request: Request<()>,
+    after: Sequence,
+}
+
 impl Chores {
     /// Starts the tasks; they end when the server drains, whatever is left to do.
     pub(super) fn start(parties: &Parties) -> Self {
@@ -59,7 +66,7 @@ impl Chores {
     }
 }
 
-async fn work(parties: Parties, mut waiting: mpsc::Receiver<Chore>, pages: mpsc::Sender<Request<()>>) {
+async fn work(parties: Parties, mut waiting: mpsc::Receiver<Chore>, pages: mpsc::Sender<Refetch>) {
     while let Some(Chore { request, sequence }) = waiting.recv().await {
         if request.refresh {
             refresh(&parties, &request, sequence, &pages).await;
@@ -72,7 +79,7 @@ async fn work(parties: Parties, mut waiting: mpsc::Receiver<Chore>, pages: mpsc:
 }
 
 /// Lines up what was stored of the named pages, those in memory first: they are the most wanted.
-async fn refresh(parties: &Parties, request: &body::Request, sequence: Sequence, queue: &mpsc::Sender<Request<()>>) {
+async fn refresh(parties: &Parties, request: &body::Request, sequence: Sequence, queue: &mpsc::Sender<Refetch>) {
     let found = match survey::find(&*parties.store, &request.record, REFRESH).await {
         Ok(found) => found,
         Err(error) => return tracing::warn!(%sequence, %error, "nothing is fetched anew"),
@@ -82,7 +89,8 @@ async fn refresh(parties: &Parties, request: &body::Request, sequence: Sequence,
     old.sort_by_key(|page| parties.memory.get(&page.name.key).is_none());
     let total = old.len();
     let requests = old.iter().filter_map(|page| request_for(&parties.rules, page));
-    let queued = requests.take_while(|request| queue.try_send(request.clone()).is_ok()).count();
+    let refetches = requests.map(|request| Refetch { request, after: sequence });
+    let queued = refetches.map_while(|refetch| queue.try_send(refetch).ok()).count();
     tracing::info!(%sequence, total, queued, complete = found.complete, "pages are fetched anew");
 }
 
@@ -114,10 +122,11 @@ fn is_https(rules: &Rules, page: &Listed, headers: &HeaderMap) -> bool {
     key::variant(&base, &fields, headers) == page.name.key
 }
 
-async fn refetch(parties: Parties, queue: Arc<Mutex<mpsc::Receiver<Request<()>>>>) {
+async fn refetch(parties: Parties, queue: Arc<Mutex<mpsc::Receiver<Refetch>>>) {
     loop {
         let next = queue.lock().await.recv().await;
-        let Some(request) = next else { return };
+        let Some(Refetch { request, after }) = next else { return };
+        parties.invalidations.settled(after).await;
         let uri = request.uri().clone();
         let status = (parties.refetch)(request).await;
         tracing::debug!(%uri, status = status.as_u16(), "fetched anew");

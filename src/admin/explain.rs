@@ -10,6 +10,7 @@ use super::answer::Failure;
 use super::judgement::{self, Judgement};
 use super::parameters::{self, Parameters};
 use super::{Control, Parties};
+use crate::invalidation::index::Subject;
 use crate::page::{ObjectName, PageHead, Sequence, Variants};
 use crate::policy::explain::{self as policy, Explanation, Question};
 use crate::policy::key;
@@ -25,6 +26,8 @@ pub(super) struct Explained {
     explanation: Explanation,
     /// Request fields that are known to select the page (`Vary`).
     varies_by: Vec<String>,
+    /// An invalidation that names the page is younger than `cache.settle`: what is fetched now is not kept. Of its tags only a copy tells.
+    settling: bool,
     /// The copy in memory.
     memory: Option<Copied>,
     /// The copy in the store.
@@ -72,7 +75,7 @@ fn usual_host(parties: &Parties) -> String {
 
 async fn look(parties: &Parties, question: &Question) -> Result<Explained, Failure> {
     let explanation = policy::explain(&parties.config, &parties.rules, question);
-    let mut explained = Explained { explanation, varies_by: Vec::new(), memory: None, store: None };
+    let mut explained = Explained { explanation, varies_by: Vec::new(), settling: false, memory: None, store: None };
     let request = question.request();
     if explained.explanation.decision != policy::Decision::LookUp {
         return Ok(explained);
@@ -80,6 +83,9 @@ async fn look(parties: &Parties, question: &Question) -> Result<Explained, Failu
     let Lookup::Use(own) = parties.rules.lookup(&request) else { return Ok(explained) };
     // A stored GET answers HEAD, and is looked for first.
     let get = (own.method == http::Method::HEAD).then(|| parties.rules.as_get(&own, request.headers));
+    let path_id = own.object_name().path;
+    let subject = Subject { host: own.host, path: &own.path, path_id: &path_id, tags: &[] };
+    explained.settling = parties.invalidations.moment().is_too_early(parties.invalidations.newest(&subject));
     for target in get.iter().chain([&own]) {
         look_in_memory(parties, question, target, &mut explained);
         look_in_store(parties, question, target, &mut explained).await?;
@@ -99,6 +105,9 @@ fn look_in_memory(parties: &Parties, question: &Question, target: &Target<'_>, e
         name = follow(&name, &signpost, question, explained);
         page = parties.memory.get(&name.key);
     }
+    if let Some(page) = &page {
+        explained.settling |= parties.invalidations.is_settling(&page.head, &page.path_id);
+    }
     explained.memory = page.map(|page| show(parties, name, &page.head, page.body.len() as u64));
 }
 
@@ -115,6 +124,7 @@ async fn look_in_store(
         object = parties.store.get(&name).await?;
     }
     if let Some((head, body_bytes)) = object.as_ref().and_then(Object::page) {
+        explained.settling |= parties.invalidations.is_settling(head, &name.path);
         explained.store = Some(show(parties, name, head, body_bytes));
     }
     Ok(())

@@ -55,8 +55,10 @@ pub(super) fn degraded(control: &Control) -> Option<String> {
     let Parties { invalidations, store, config, .. } = &control.parties;
     if let Some((since, reason)) = invalidations.outage() {
         let pages = match config.cluster.on_store_outage {
-            OnStoreOutage::Origin => "pages come from the origin",
-            OnStoreOutage::Serve => "pages may be older than their invalidation",
+            OnStoreOutage::Serve if invalidations.may_be_trusted_in_outage() => {
+                "pages may be older than their invalidation"
+            }
+            OnStoreOutage::Serve | OnStoreOutage::Origin => "pages come from the origin",
         };
         return Some(format!("the journal has been out of reach for {} s, {pages}: {reason}", since.as_secs()));
     }

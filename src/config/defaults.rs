@@ -124,6 +124,7 @@ impl Default for Cache {
             max_temporary_bytes: 4 * GIB,
             max_fill_bytes: 512 * MIB,
             uncacheable_for: Duration::from_secs(120),
+            settle: Duration::ZERO,
             flavor: String::new(),
             version: 1,
         }

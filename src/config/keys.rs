@@ -104,6 +104,8 @@ pub(super) const KEYS: &[Key] = &[
     key!(cache.temporary_folder, OPTIONAL_FOLDER),
     key!(cache.max_fill_bytes, Size(1, TIB)),
     key!(cache.uncacheable_for, Time(0, DAY)),
+    // A page that is invalidated more often is never kept: longer is a mistake, not a replica.
+    key!(cache.settle, Time(0, 600 * SECOND)),
     key!(cache.flavor, FLAVOR),
     key!(cache.version, Count(1, u32::MAX)),
     key!(store.kind, STORE_KIND),

@@ -143,6 +143,8 @@ pub struct Cache {
     pub max_fill_bytes: u64,
     /// How long it is remembered that a page could not be kept.
     pub uncacheable_for: Duration,
+    /// How long after its invalidation a page is not kept, for an origin that reads from a replica; nothing: it is kept at once.
+    pub settle: Duration,
     /// newcache: dev, staging, prod in one place.
     pub flavor: String,
     /// newcache: raise it to leave all old pages behind.

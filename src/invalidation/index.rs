@@ -91,7 +91,7 @@ impl Index {
         bytes
     }
 
-    /// The index that [`Index::to_bytes`] wrote, and what follows it; `None` if these bytes are no such thing.
+    /// The index that [`Index::to_bytes`] wrote, and what follows it; `None` if these bytes are no such thing, or name pages in a way that is not known.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (hard, rest) = Names::read(bytes)?;
@@ -108,6 +108,9 @@ enum Kind {
     Tag = 3,
     Host = 4,
 }
+
+/// All of them, as the bits of [`Names::kinds`].
+const KINDS: u8 = 1 << Kind::Path as u8 | 1 << Kind::Prefix as u8 | 1 << Kind::Tag as u8 | 1 << Kind::Host as u8;
 
 /// One set of names. Hosts stand inside the key of what they narrow.
 #[derive(Debug, Default)]
@@ -217,6 +220,9 @@ impl Names {
             widest: 0,
             newest_by_key: HashMap::default(),
         };
+        if names.kinds & !KINDS != 0 {
+            return None;
+        }
         // A snapshot does not say it: if anything but paths was ever named, its newest record may have.
         let paths_only = names.kinds & !(1 << Kind::Path as u8) == 0 && !names.narrowed;
         names.widest = if paths_only { names.all } else { names.newest };
@@ -385,5 +391,9 @@ mod tests {
     fn foreign_bytes_are_refused() {
         assert!(Index::from_bytes(b"").is_none());
         assert!(Index::from_bytes(&[255; 80]).is_none());
+        let mut bytes = Index::default().to_bytes();
+        assert!(Index::from_bytes(&bytes).is_some());
+        bytes[16] = 1 << 5;
+        assert!(Index::from_bytes(&bytes).is_none(), "nobody knows what names of this kind name");
     }
 }

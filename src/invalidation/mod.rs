@@ -31,8 +31,8 @@
 //! - An append is a look too: its swap shows that nothing came between.
 //! - A page from the future of what this node knows is not valid *here* yet: the next look makes it so.
 //!
-//! It does not cover an answer that was on its way before the POST was answered, an origin that renders old data after it (a replica that lags), a
-//! bucket that was set back to an older state, and clocks whose rates differ by more than the margin of 2 per cent.
+//! It does not cover an answer that was on its way before the POST was answered, an origin that renders old data after it (a replica that lags: for
+//! that, `cache.settle` keeps pages from being stored for a time after their invalidation, see [`settling`]), a bucket that was set back to an older state, and clocks whose rates differ by more than the margin of 2 per cent.
 //!
 //! # Journals
 //!
@@ -56,6 +56,7 @@ mod lease;
 mod past;
 pub mod ring;
 pub mod selector;
+pub mod settling;
 mod shared;
 mod snapshot;
 #[cfg(test)]
@@ -66,7 +67,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -75,6 +76,7 @@ use self::index::{Newest, Subject};
 use self::journal::{Circle, Journal, Recovered};
 use self::ring::Bell;
 use self::selector::Record;
+use self::settling::{Moment, Settle};
 use self::shared::{LOOK_PATIENCE, LOOKS_PER_LEASE, Shared, keep_current};
 use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
 
@@ -137,7 +139,18 @@ impl Invalidations {
     /// As [`Invalidations::start`], with a way to ring the journal's other nodes.
     #[must_use]
     pub fn start_with(journal: Arc<dyn Journal>, recovered: Recovered, bell: Option<Arc<dyn Bell>>) -> Self {
-        let shared = Shared::recover(journal, recovered, bell);
+        Self::start_settling(journal, recovered, bell, None)
+    }
+
+    /// As [`Invalidations::start_with`], where pages are not stored for a time after their invalidation.
+    #[must_use]
+    pub fn start_settling(
+        journal: Arc<dyn Journal>,
+        recovered: Recovered,
+        bell: Option<Arc<dyn Bell>>,
+        settle: Option<Settle>,
+    ) -> Self {
+        let shared = Shared::recover(journal, recovered, bell, settle);
         let shared = Arc::new(shared);
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let writer = TaskTracker::new();
@@ -233,6 +246,27 @@ impl Invalidations {
     #[must_use]
     pub fn applied(&self) -> Sequence {
         Sequence(self.shared.applied.load(Ordering::Acquire))
+    }
+
+    /// What a fetch that begins now is as of, and which records have settled.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment { applied: self.applied(), settled: self.shared.settling.settled() }
+    }
+
+    /// Would a page like this not be stored, if it were fetched now? Its invalidation is younger than `cache.settle`.
+    #[must_use]
+    pub fn is_settling(&self, head: &PageHead, path_id: &PathId) -> bool {
+        let subject = Subject { host: &head.host, path: &head.path, path_id, tags: &head.tags };
+        let now = self.moment();
+        now.is_any_settling() && now.is_too_early(self.newest(&subject))
+    }
+
+    /// Waits until this record, which has been applied, has settled: at most `cache.settle`, and a little.
+    pub async fn settled(&self, sequence: Sequence) {
+        while let Some(wait) = self.shared.settling.wait(sequence) {
+            sleep(wait).await;
+        }
     }
 
     /// Does this node know all invalidations that were answered before now? If not, nothing may be served from the cache before

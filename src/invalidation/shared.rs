@@ -17,6 +17,7 @@ use super::lease::Lease;
 use super::past::Past;
 use super::ring::Bell;
 use super::selector::Record;
+use super::settling::{Settle, Settling};
 use super::snapshot::unfold;
 use crate::page::{JournalId, Sequence};
 
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) has_overdue: AtomicBool,
     /// The newest record of which every other node is known to know, or to be unable to serve.
     pub(super) settled: AtomicU64,
+    pub(super) settling: Settling,
     pub(super) lease: Lease,
     pub(super) bell: Option<Arc<dyn Bell>>,
     /// Held from a call of the journal until what it told is applied: news are applied in the order in which they were told.
@@ -74,7 +76,13 @@ pub(super) async fn keep_current(shared: Arc<Shared>, lease: Duration) {
 }
 
 impl Shared {
-    pub(super) fn recover(journal: Arc<dyn Journal>, recovered: Recovered, bell: Option<Arc<dyn Bell>>) -> Self {
+    pub(super) fn recover(
+        journal: Arc<dyn Journal>,
+        recovered: Recovered,
+        bell: Option<Arc<dyn Bell>>,
+        settle: Option<Settle>,
+    ) -> Self {
+        let settling = Settling::recover(settle, &recovered, recovered.last());
         let mut past = Past::default();
         let mut index = Index::default();
         let mut applied = Sequence(0);
@@ -98,6 +106,7 @@ impl Shared {
             overdue: Mutex::default(),
             has_overdue: AtomicBool::new(false),
             settled: AtomicU64::new(0),
+            settling,
             lease,
             bell,
             turn: tokio::sync::Mutex::default(),
@@ -143,6 +152,7 @@ impl Shared {
             *self.index.write() = folded;
             self.generation.fetch_add(1, Ordering::Release);
             self.applied.store(sequence.0, Ordering::Release);
+            self.settling.note(sequence);
         }
         if !news.records.is_empty() {
             self.apply(&Vec::from(news.records));
@@ -169,6 +179,7 @@ impl Shared {
         self.generation.fetch_add(1, Ordering::Release);
         if let Some((newest, _)) = batch.last() {
             self.applied.store(newest.0, Ordering::Release);
+            self.settling.note(*newest);
         }
         let mut past = self.past.lock();
         batch.iter().for_each(|(sequence, record)| past.remember(*sequence, record));

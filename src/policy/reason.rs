@@ -49,6 +49,8 @@ pub enum Reason {
     TooManyTags,
     /// An invalidation named the page while it was rendered.
     Invalidated,
+    /// The fetch began within `cache.settle` after an invalidation that names the page.
+    Settling,
     /// All fills in flight hold `cache.max_fill_bytes` already.
     FillMemory,
     /// The body is too large for memory, and all temporary files hold `cache.max_temporary_bytes` already.
@@ -69,7 +71,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers: for counters.
-    pub const ALL: [Reason; 31] = [
+    pub const ALL: [Reason; 32] = [
         Reason::Method,
         Reason::Ignored,
         Reason::Authorization,
@@ -93,6 +95,7 @@ impl Reason {
         Reason::NotFresh,
         Reason::TooManyTags,
         Reason::Invalidated,
+        Reason::Settling,
         Reason::FillMemory,
         Reason::FillDisk,
         Reason::TemporaryFile,
@@ -130,6 +133,7 @@ impl Reason {
             Reason::NotFresh => "not-fresh",
             Reason::TooManyTags => "too-many-tags",
             Reason::Invalidated => "invalidated",
+            Reason::Settling => "settling",
             Reason::FillMemory => "fill-memory",
             Reason::FillDisk => "fill-disk",
             Reason::TemporaryFile => "temporary-file",

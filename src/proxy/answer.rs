@@ -133,10 +133,11 @@ pub(super) fn from_flight(
     seat: Seat,
     leads: bool,
 ) -> (Outcome, Response<Body>) {
-    let (outcome, field) = if leads {
-        (Outcome::Miss, outcome::stored(forwarded, head.status))
-    } else {
-        (Outcome::Collapsed, outcome::collapsed(forwarded))
+    let (outcome, field) = match (leads, head.unkept) {
+        (true, None) => (Outcome::Miss, outcome::stored(forwarded, head.status)),
+        (true, Some(reason)) => (Outcome::Refused, outcome::refused(forwarded, head.status, reason)),
+        (false, None) => (Outcome::Collapsed, outcome::collapsed(forwarded)),
+        (false, Some(reason)) => (Outcome::Collapsed, outcome::collapsed_unkept(forwarded, reason)),
     };
     let mut headers = head.headers.clone();
     set_status(&mut headers, field);

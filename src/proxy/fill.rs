@@ -1,7 +1,8 @@
 //! The trip itself: to the store, to the origin, and back with a page. A task of its own, so that no visitor who leaves ends it.
 //!
 //! A page is kept only if no record newer than its `as_of` names it when its body is complete; whatever slips through between that look and the
-//! write is judged again by every reader.
+//! write is judged again by every reader. A page that is settling is never kept ([`crate::invalidation::settling`]): that is decided by its head, when its
+//! tags are known. A record that comes later is newer than its `as_of`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use super::kept::{Kept, kept_fields, make_page};
 use super::origin::{IncomingBody, OriginError};
 use crate::clock::UnixMillis;
 use crate::invalidation::Verdict;
-use crate::page::{Key, Page, Sequence, Variants};
+use crate::invalidation::settling::Moment;
+use crate::page::{Key, Page, Variants};
 use crate::policy::admission::{self, Admitted};
 use crate::policy::reason::Reason;
 use crate::policy::{key, vary};
@@ -59,7 +61,7 @@ pub(super) async fn fly(
         flight.arrive(arrival);
         return;
     }
-    let as_of = flight.begin_fetch(&handler.invalidations);
+    let begun = flight.begin_fetch(&handler.invalidations);
     let started = tokio::time::Instant::now();
     let response = match handler.fetch(&errand).await {
         Ok(response) => response,
@@ -72,10 +74,10 @@ pub(super) async fn fly(
     handler.metrics.origin_seconds.observe(started.elapsed().as_secs_f64());
     let now = handler.clock.now();
     let judged = admission::judge_head(&handler.rules, &errand.method, response.status(), response.headers(), now)
-        .map(|admitted| handler.place_variant(&errand, admitted, as_of));
+        .map(|admitted| handler.place_variant(&errand, admitted, begun));
     match judged {
         Ok(kept) => {
-            handler.keep(flight, &errand, kept, as_of, now, response).await;
+            handler.keep(flight, &errand, kept, begun, now, response).await;
         }
         Err(reason) => {
             handler.note_refused(&errand, reason);
@@ -180,33 +182,37 @@ impl Handler {
 
     /// Finds the key of an admitted response, and puts up the signpost if it varies. The oldest variant makes room for one too many: refusing the new one
     /// would let whoever comes first with invented values keep real visitors out.
-    fn place_variant(&self, errand: &Errand, admitted: Admitted, as_of: Sequence) -> Kept {
+    fn place_variant(&self, errand: &Errand, admitted: Admitted, begun: Moment) -> Kept {
+        let newest = || self.invalidations.newest(&errand.subject(&admitted.tags));
+        let unkept = (begun.is_any_settling() && begun.is_too_early(newest())).then_some(Reason::Settling);
         let fields = vary::union(admitted.vary.clone(), &errand.fields);
         if fields.is_empty() {
-            return Kept { admitted, key: errand.base, fields, signpost: None, displaced: Vec::new() };
+            return Kept { admitted, key: errand.base, fields, signpost: None, displaced: Vec::new(), unkept };
         }
         let key = key::variant(&errand.base, &fields, &errand.client);
-        // Variants that an invalidation has killed since take no room.
-        let newest = self.invalidations.newest(&errand.subject(&admitted.tags)).hard;
+        let newest = newest().hard;
         let _alone = self.signposting.lock();
         let mut known = match self.memory.signpost(&errand.base) {
+            // Variants that an invalidation has killed since take no room.
             Some(signpost) if signpost.fields == fields && signpost.as_of >= newest => signpost.known.clone(),
             _ => Vec::new(),
         };
-        known.retain(|other| *other != key);
-        known.push(key);
+        if unkept.is_none() {
+            known.retain(|other| *other != key);
+            known.push(key);
+        }
         let displaced = known.drain(..known.len().saturating_sub(self.settings.max_variants)).collect();
         let signpost = Arc::new(Variants {
             fields: fields.clone(),
             known,
             host: Arc::clone(&errand.host),
             path: Arc::clone(&errand.path),
-            as_of,
+            as_of: begun.applied,
             journal: self.invalidations.journal_id().clone(),
         });
         // At once: whoever waits for another variant must find its own key.
         self.memory.insert_signpost(errand.base, Arc::clone(&signpost));
-        Kept { admitted, key, fields, signpost: Some(signpost), displaced }
+        Kept { admitted, key, fields, signpost: Some(signpost), displaced, unkept }
     }
 
     async fn keep(
@@ -214,7 +220,7 @@ impl Handler {
         flight: &Arc<Flight>,
         errand: &Errand,
         kept: Kept,
-        as_of: Sequence,
+        begun: Moment,
         now: UnixMillis,
         response: Response<IncomingBody>,
     ) {
@@ -223,7 +229,8 @@ impl Handler {
         flight.arrive(Arrival::Streaming(Arc::new(Head {
             status: parts.status,
             headers: headers.clone(),
-            as_of,
+            begun,
+            unkept: kept.unkept,
             age_seconds: kept.admitted.age_seconds,
             tags: kept.admitted.tags.clone(),
             vary: kept.fields.clone(),
@@ -245,12 +252,17 @@ impl Handler {
                 return if reason == Reason::Empty { flight.land(None) } else { flight.crash(reason) };
             }
         };
-        if flight.is_kept() {
-            let journal = self.invalidations.journal_id();
-            let page = make_page(errand, &kept, parts.status, headers, as_of, now, journal, intake.gather());
-            self.keep_page(errand, &kept, &page, flight, trailers).await;
-        } else {
-            flight.land(trailers);
+        match kept.unkept {
+            None if flight.is_kept() => {
+                let (as_of, journal) = (begun.applied, self.invalidations.journal_id());
+                let page = make_page(errand, &kept, parts.status, headers, as_of, now, journal, intake.gather());
+                self.keep_page(errand, &kept, &page, flight, trailers).await;
+            }
+            Some(reason) if flight.is_kept() => {
+                self.note_refused(errand, reason);
+                flight.land(trailers);
+            }
+            _ => flight.land(trailers),
         }
     }
 
@@ -312,7 +324,12 @@ impl Handler {
         // What lies with the response will be so again; the rest is chance.
         let is_chance = matches!(
             reason,
-            Reason::Invalidated | Reason::CutShort | Reason::FillMemory | Reason::FillDisk | Reason::TemporaryFile
+            Reason::Invalidated
+                | Reason::Settling
+                | Reason::CutShort
+                | Reason::FillMemory
+                | Reason::FillDisk
+                | Reason::TemporaryFile
         );
         if !is_chance {
             let until =

@@ -18,6 +18,10 @@
 //! Tags are known only when the head arrives. A follower that joined after a record which the leader did not know is checked again then, and
 //! leaves if a newer record names one of the page's tags ([`Seat::was_overtaken`]).
 //!
+//! A page that is settling is not kept, but shared: a crowd that comes after an invalidation asks the origin one by one flight, not each for himself.
+//! Whoever comes when it settles no more wants what the origin shows by then, and joins no flight that began before. (If it was named again, it still
+//! settles: then nobody asks which of its records have settled meanwhile.)
+//!
 //! Its bytes are in the cabin (`cabin`). This module decides nothing about pages: it neither fetches nor stores.
 
 use std::collections::HashMap;
@@ -36,6 +40,7 @@ use super::body::BoxError;
 use super::cabin::{Cabin, Ending, Next};
 use crate::invalidation::Invalidations;
 use crate::invalidation::index::Subject;
+use crate::invalidation::settling::Moment;
 use crate::page::large::LargePage;
 use crate::page::{Key, Page, PageHead, Sequence};
 use crate::policy::reason::Reason;
@@ -46,8 +51,8 @@ use crate::store::file_body::{self, OpenFile};
 pub(super) enum Progress {
     /// It asks the store.
     Looking,
-    /// It asks the origin, for a page as of this record.
-    Fetching(Sequence),
+    /// It asks the origin, since this moment.
+    Fetching(Moment),
     /// It knows what it will bring.
     Arrived(Arrival),
 }
@@ -59,7 +64,7 @@ pub(super) enum Arrival {
     Stored(Stored, Key, &'static str),
     /// A signpost was found: ask again, under the key it leads to.
     Signpost,
-    /// A response that is being kept: its body follows.
+    /// A response that is being kept, or is settling: its body follows.
     Streaming(Arc<Head>),
     /// A response that cannot be shared: everyone fetches for himself, but the leader, who gets this one.
     Alone(Reason),
@@ -84,13 +89,16 @@ impl Stored {
     }
 }
 
-/// The head of a response that is being kept.
+/// The head of a response that is shared.
 #[derive(Debug)]
 pub(super) struct Head {
     pub status: StatusCode,
     /// As they are sent.
     pub headers: HeaderMap,
-    pub as_of: Sequence,
+    /// When the fetch began.
+    pub begun: Moment,
+    /// Why it is not kept all the same.
+    pub unkept: Option<Reason>,
     pub age_seconds: u64,
     pub tags: Vec<Arc<str>>,
     /// The fields that select this response.
@@ -111,47 +119,50 @@ pub(super) struct Flight {
 pub(super) struct Seat {
     flight: Arc<Flight>,
     reader: u64,
-    /// What had been applied when its owner came.
-    joined_at: Sequence,
+    /// When its owner came.
+    joined_at: Moment,
     /// Bytes of the file on their way.
     reading: Option<JoinHandle<std::io::Result<Bytes>>>,
 }
 
 impl Flight {
     /// A flight that begins, and the seat of whoever leads it.
-    pub(super) fn begin(joined_at: Sequence) -> (Arc<Self>, Seat) {
+    pub(super) fn begin(joined_at: Moment) -> (Arc<Self>, Seat) {
         let flight = Arc::new(Flight { progress: watch::Sender::new(Progress::Looking), cabin: Mutex::default() });
         let seat = flight.join(joined_at).expect("a new flight has all its bytes");
         (flight, seat)
     }
 
     /// One more reader; none where the first bytes may be gone already.
-    fn join(self: &Arc<Self>, joined_at: Sequence) -> Option<Seat> {
+    fn join(self: &Arc<Self>, joined_at: Moment) -> Option<Seat> {
         let reader = self.cabin.lock().join()?;
         Some(Seat { flight: Arc::clone(self), reader, joined_at, reading: None })
     }
 
-    /// May a request that is here now join? See the module's documentation.
-    fn admits(&self, invalidations: &Invalidations, subject: &Subject<'_>) -> bool {
+    /// May a request join that came at this moment? See the module's documentation.
+    fn admits(&self, invalidations: &Invalidations, subject: &Subject<'_>, now: Moment) -> bool {
+        let is_valid = |begun: &Moment, subject: &Subject<'_>| {
+            let newest = invalidations.newest(subject);
+            newest.hard <= begun.applied && !begun.is_outlived(newest, now)
+        };
         match &*self.progress.borrow() {
             Progress::Looking => true,
-            Progress::Fetching(as_of) => invalidations.newest(subject).hard <= *as_of,
+            Progress::Fetching(begun) => is_valid(begun, subject),
             Progress::Arrived(Arrival::Streaming(head)) => {
-                invalidations.newest(&Subject { tags: &head.tags, ..*subject }).hard <= head.as_of
+                is_valid(&head.begun, &Subject { tags: &head.tags, ..*subject })
             }
             // Whoever comes now finds it in the memory tier, or must ask anew.
             Progress::Arrived(_) => false,
         }
     }
 
-    /// Takes the `as_of` of the fetch that begins now.
-    pub(super) fn begin_fetch(&self, invalidations: &Invalidations) -> Sequence {
-        let mut as_of = Sequence(0);
+    /// Takes the moment of the fetch that begins now.
+    pub(super) fn begin_fetch(&self, invalidations: &Invalidations) -> Moment {
+        let mut begun = None;
         self.progress.send_modify(|progress| {
-            as_of = invalidations.applied();
-            *progress = Progress::Fetching(as_of);
+            *progress = Progress::Fetching(*begun.insert(invalidations.moment()));
         });
-        as_of
+        begun.expect("it has just been taken")
     }
 
     pub(super) fn arrive(&self, arrival: Arrival) {
@@ -224,9 +235,19 @@ impl Seat {
         }
     }
 
-    /// Did this seat's owner come after a record that the flight did not know and that names the page, now that its tags are known?
-    pub(super) fn was_overtaken(&self, invalidations: &Invalidations, subject: &Subject<'_>, as_of: Sequence) -> bool {
-        self.joined_at > as_of && invalidations.newest(subject).hard > as_of
+    /// Now that the page's tags are known: did this seat's owner come after a record that names it and that the flight did not know, or that was
+    /// settling for the flight only?
+    pub(super) fn was_overtaken(&self, invalidations: &Invalidations, subject: &Subject<'_>, begun: Moment) -> bool {
+        let came = self.joined_at;
+        if came.applied <= begun.applied && came.settled <= begun.settled {
+            return false;
+        }
+        let newest = invalidations.newest(subject);
+        // A record that came later still hides what there was before: then it is taken for settled.
+        let is_hidden = |record: Sequence| record > came.applied && came.settled > begun.settled;
+        (came.applied > begun.applied && newest.hard > begun.applied)
+            || begun.is_outlived(newest, came)
+            || (begun.is_too_early(newest) && (is_hidden(newest.hard) || is_hidden(newest.soft)))
     }
 }
 
@@ -286,7 +307,7 @@ pub(super) enum Boarding {
 impl Flights {
     /// Joins the flight to this key, or leads a new one. An old one that admits nobody any more is forgotten: it ends for those on board.
     pub(super) fn board(&self, key: Key, invalidations: &Invalidations, subject: &Subject<'_>) -> Boarding {
-        let joined_at = invalidations.applied();
+        let joined_at = invalidations.moment();
         let mut refused = None;
         loop {
             let current = self.by_key.lock().get(&key).cloned();
@@ -294,7 +315,7 @@ impl Flights {
             if let Some(flight) = &current
                 && !is_same(Some(flight), refused.as_ref())
             {
-                if flight.admits(invalidations, subject)
+                if flight.admits(invalidations, subject, joined_at)
                     && let Some(seat) = flight.join(joined_at)
                 {
                     return Boarding::Follow(seat);

@@ -231,7 +231,10 @@ impl Handler {
                 (Outcome::Hit, self.hit(visit, &page, "memory"))
             }
             Found::Soft(page, place) if !visit.is_inside => {
-                self.renew(visit, &self.target_of(&page, target, &visit.parts.headers), place);
+                // What would come now would not be kept, and the next visitor would have it fetched again.
+                if !self.invalidations.is_settling(&page.head, &page.path_id) {
+                    self.renew(visit, &self.target_of(&page, target, &visit.parts.headers), place);
+                }
                 (Outcome::SoftHit, self.hit(visit, &page, "soft"))
             }
             Found::Soft(_, place) | Found::Nothing(place) => {
@@ -289,7 +292,7 @@ impl Handler {
     ) -> (Seat, Option<Handoff>) {
         let errand = |look| Errand::new(self, visit, target, place.key, place.fields.clone(), path_id, look);
         if alone || self.is_uncacheable(&place.key) {
-            let (flight, seat) = Flight::begin(self.invalidations.applied());
+            let (flight, seat) = Flight::begin(self.invalidations.moment());
             return (seat, Some(self.fly(flight, errand(false))));
         }
         let subject = Subject { host: target.host, path: &target.path, path_id: &path_id, tags: &[] };
@@ -350,7 +353,7 @@ impl Handler {
                 let subject = Subject { host: target.host, path: &target.path, path_id: &path_id, tags: &head.tags };
                 let is_other_variant =
                     !head.vary.is_empty() && key::variant(&target.key, &head.vary, &visit.parts.headers) != head.key;
-                if is_other_variant || seat.was_overtaken(&self.invalidations, &subject, head.as_of) {
+                if is_other_variant || seat.was_overtaken(&self.invalidations, &subject, head.begun) {
                     return None;
                 }
                 Some(answer::from_flight(visit, place.forwarded, &head, seat, leads))

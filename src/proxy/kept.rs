@@ -12,6 +12,7 @@ use crate::clock::UnixMillis;
 use crate::page::large::LargePage;
 use crate::page::{JournalId, Key, Object, Page, PageHead, Sequence, Variants};
 use crate::policy::admission::Admitted;
+use crate::policy::reason::Reason;
 use crate::policy::{fields, vary};
 
 /// An admitted response with its final place.
@@ -23,6 +24,8 @@ pub(super) struct Kept {
     pub(super) signpost: Option<Arc<Variants>>,
     /// Variants that make room for this one.
     pub(super) displaced: Vec<Key>,
+    /// Why it is not kept all the same: it is only shared.
+    pub(super) unkept: Option<Reason>,
 }
 
 /// The response's fields as they are kept and sent.

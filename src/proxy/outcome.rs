@@ -102,6 +102,11 @@ pub(super) fn collapsed(forwarded: Forwarded) -> HeaderValue {
     value(format!("everpage; fwd={}; collapsed", forwarded.as_str()))
 }
 
+/// For a response that another request fetches, and that is not kept.
+pub(super) fn collapsed_unkept(forwarded: Forwarded, reason: Reason) -> HeaderValue {
+    value(format!("everpage; fwd={}; collapsed; detail={}", forwarded.as_str(), reason.as_str()))
+}
+
 /// For a response that is not kept.
 pub(super) fn refused(forwarded: Forwarded, status: StatusCode, reason: Reason) -> HeaderValue {
     value(format!("everpage; fwd={}; fwd-status={}; detail={}", forwarded.as_str(), status.as_u16(), reason.as_str()))

@@ -5,7 +5,7 @@
 //! | `invalidated` | a record newer than the page names it |
 //! | `journal` | the page belongs to a journal that is no more |
 //! | `damaged` | it bears the name of a page and is torn, damaged or misplaced |
-//! | `old-version` | it lies in the folder of a lower `cache.version`, and was written longer than `store.s3.sweep_old_versions_after` ago |
+//! | `old-version` | it lies in the folder of a lower `cache.version`, was written longer than `store.s3.sweep_old_versions_after` ago, and so was the first sweep of ours |
 //! | `culled` | there are more than `max_entries` or `max_bytes`: one in `cull_frequency`, or more if need be, the oldest first |
 //!
 //! Multipart uploads below the location that nobody has completed within a day are ended, too.
@@ -274,7 +274,7 @@ impl Sweeper {
 
     /// Sweeps that came to their end, on any node; `None`: S3 does not say. What the last one counted is known here from then on.
     async fn completed(&self) -> Option<u64> {
-        let key = format!("{}/sweep/state", self.terms.flavor);
+        let key = State::key(&self.terms);
         let load = State::load(self.parties.store.bucket(), &key);
         let state = self.parties.draining.run_until_cancelled(load).await?.ok()?;
         if let Some(last) = &state.last {

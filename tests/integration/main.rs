@@ -16,6 +16,7 @@ mod races;
 mod remote;
 mod s3;
 mod safety;
+mod settle;
 mod simulation;
 mod smuggling;
 mod storing;

@@ -283,6 +283,7 @@ function showExplanation(explained) {
     ["page", `${explained.method} ${explained.scheme}://${explained.host}${explained.path}${explained.query === null ? "" : `?${explained.query}`}`],
     ["object", explained.object],
     ["varies by", explained.varies_by.join(", ")],
+    ["settling", explained.settling ? "yes: invalidated less than cache.settle ago, so what is fetched now is not kept" : ""],
     ["in memory", copy(explained.memory)],
     ["in the store", copy(explained.store)],
   ].filter(([, value]) => value);

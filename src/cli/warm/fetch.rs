@@ -8,13 +8,19 @@ use http::header::{ACCEPT_ENCODING, HOST};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cli::Failure;
 use crate::cli::client::{Pool, pool, unanswered};
 use crate::policy::host::normalise_host;
+use crate::policy::reason::Reason;
 
 /// For one page, its rendering included.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
+/// Pauses between two tries of a page that is not kept so soon after its invalidation: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How long they are gone on with: a little more than the most that `cache.settle` may be.
+const SETTLE_LIMIT: Duration = Duration::from_secs(630);
 /// Of a sitemap: the protocol's own bound.
 const SITEMAP_BYTES: usize = 50 << 20;
 /// What browsers take, as far as everpage tells the app: the variant that most visitors get.
@@ -94,8 +100,23 @@ impl Fetcher {
         Ok(Fetcher { url: server.to_string().trim_end_matches('/').to_owned(), pool: pool(server)? })
     }
 
-    /// Fetches the page and lets its body go by.
+    /// Fetches the page; again and again where it settles (`cache.settle`), until it is kept.
     pub(super) async fn warm(&self, page: &Page) -> Outcome {
+        let settling = Outcome::NotKept(Reason::Settling.as_str().to_owned());
+        let started = Instant::now();
+        let mut pause = PAUSES.0;
+        loop {
+            let outcome = self.fetch(page).await;
+            if outcome != settling || started.elapsed() > SETTLE_LIMIT {
+                return outcome;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Fetches the page and lets its body go by.
+    async fn fetch(&self, page: &Page) -> Outcome {
         let fetch = async {
             let response = self.send(page, CODINGS).await.map_err(|failure| failure.to_string())?;
             let outcome = judge(&response);
@@ -105,7 +126,7 @@ impl Fetcher {
             }
             Ok(outcome)
         };
-        match tokio::time::timeout(TIME_LIMIT, fetch).await {
+        match timeout(TIME_LIMIT, fetch).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(why)) => Outcome::Failed(why),
             Err(_) => Outcome::Failed(format!("no whole answer within {} seconds", TIME_LIMIT.as_secs())),
@@ -125,7 +146,7 @@ impl Fetcher {
             String::from_utf8(bytes.into()).map_err(|_| failed(&"it is not UTF-8 text (compressed files are not read)"))
         };
         let late = |_| failed(&format_args!("no whole answer within {} seconds", TIME_LIMIT.as_secs()));
-        tokio::time::timeout(TIME_LIMIT, fetch).await.map_err(late)?
+        timeout(TIME_LIMIT, fetch).await.map_err(late)?
     }
 
     async fn send(&self, page: &Page, codings: &str) -> Result<Response<Incoming>, Failure> {
@@ -144,14 +165,14 @@ fn judge(response: &Response<Incoming>) -> Outcome {
     let said = response.headers().get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let has = |word: &str| said.split(';').any(|part| part.trim() == word);
     let status = response.status();
+    let reason = said.split(';').find_map(|part| part.trim().strip_prefix("detail="));
     if has("hit") {
         Outcome::KeptAlready
-    } else if has("stored") || has("collapsed") {
+    } else if has("stored") || (has("collapsed") && reason.is_none()) {
         Outcome::Kept
     } else if status.is_client_error() || status.is_server_error() {
         Outcome::Failed(status.to_string())
     } else {
-        let reason = said.split(';').find_map(|part| part.trim().strip_prefix("detail="));
         Outcome::NotKept(reason.map_or_else(|| status.to_string(), ToOwned::to_owned))
     }
 }

@@ -29,7 +29,7 @@ const SHOWN: usize = 20;
 
 /// Fetch pages ahead, through the public listener
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("pages").required(true).multiple(true), after_help = "At most 4 pages are fetched at a time, and at most 50000 in all.")]
+#[command(group = ArgGroup::new("pages").required(true).multiple(true), after_help = "At most 4 pages are fetched at a time, and at most 50000 in all. A page that was invalidated less than cache.settle ago is tried until it is kept.")]
 pub(super) struct Warm {
     /// Paths, which need one name in hosts or --host, or whole URLs
     #[arg(value_name = "PATH", group = "pages")]

@@ -15,6 +15,19 @@
 //! - A look is a conditional GET. It counts only if it shows this node as a member; otherwise the node joins again first.
 //! - A head of another journal, or none, is never taken over while the process lives: the lease runs out, and requests go to the origin.
 //!
+//! # Versions side by side
+//!
+//! While a deploy rolls, nodes of two versions share a journal. What a newer version may add, and what becomes of it on a node that does not know it:
+//!
+//! - **A field** of the head, a member, a part or a batch is kept as it is, through every swap. So it may only say what stays true when others go on
+//!   without it. (Numbers are kept as far as 64 bits hold them.)
+//! - **A record** in which anything is unknown names every page. Its own bytes stay as they were written, for those who understand them, until it is
+//!   folded: by a node that does not, as "every page up to here".
+//! - **A snapshot** in which anything is unknown invalidates every page up to it.
+//! - **Anything else** raises the number in an object's first line (`envelope`). A node that does not read it is not started; one that runs goes to the
+//!   origin, whatever `cluster.on_store_outage` says, and tells why, until it can read the journal again. It never writes over such a head. So a
+//!   form is written only by a version whose predecessor reads it, or once all older nodes are gone.
+//!
 //! It relies on the bucket's promise that a read which begins after a write has been answered sees it (S3's strong consistency), and on swaps that only
 //! one of several writers can win. Where a server breaks the latter, one node can use it, by a lock: [`open_alone`], which says what remains possible.
 
@@ -31,12 +44,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::Map;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 pub use self::opening::{OpenError, open, open_alone};
 
 use self::alone::Lock;
+use self::envelope::Unreadable;
 use self::head::{Batch, Head, INLINE_BYTES, Member, Part, random_word, ticket};
 use self::reading::{HEAD_BYTES_MAX, Missing, Pauses, RECORDS, SNAPSHOT, parse_head, read, swap};
 use super::{Appended, Circle, Journal, JournalError, Other, Recovered, Seen, Terms};
@@ -136,7 +151,7 @@ impl S3Journal {
         match self.bucket.look(&key, &state.version, HEAD_BYTES_MAX).await.map_err(Self::error(action))? {
             Look::Unchanged => Ok(()),
             Look::Changed(fetched) => {
-                let head = parse_head(&fetched.bytes).map_err(|error| JournalError::new(action, error))?;
+                let head = parse_head(&fetched.bytes).map_err(|error| not_read(action, error))?;
                 if head.journal != self.id {
                     return Err(JournalError::lost(
                         action,
@@ -228,7 +243,7 @@ impl S3Journal {
         let news =
             read(&self.bucket, &state.head, state.told, state.own.as_ref()).await.map_err(|missing| match missing {
                 Missing::Bucket(error) => JournalError::new("read records", error),
-                Missing::Object(key, error) => JournalError::new(format!("read {key}"), error),
+                Missing::Object(key, error) => not_read(&format!("read {key}"), error),
             })?;
         state.told = state.head.sequence;
         state.own = None;
@@ -276,6 +291,14 @@ impl S3Journal {
         let pieces = vec![Bytes::from(envelope::seal(kind, content))];
         let written = self.bucket.put(key, pieces, &Attributes::default()).await;
         written.map(|_| ()).map_err(Self::error("write an object"))
+    }
+}
+
+/// What another version has written may say anything: what this node knows says nothing then.
+fn not_read(action: &str, why: Unreadable) -> JournalError {
+    match why {
+        Unreadable::Newer(_) | Unreadable::Unknown(_) => JournalError::lost(action, why),
+        Unreadable::Absent | Unreadable::Damaged => JournalError::new(action, why),
     }
 }
 
@@ -335,7 +358,14 @@ impl Journal for S3Journal {
         // Without the lock: it may take long, and the lease must be renewed meanwhile.
         self.write(SNAPSHOT, &key, &snapshot).await?;
         drop(snapshot);
-        let part = Part { first: Sequence(1), last: sequence, key: key.clone(), bytes, tokens: Vec::new() };
+        let part = Part {
+            first: Sequence(1),
+            last: sequence,
+            key: key.clone(),
+            bytes,
+            tokens: Vec::new(),
+            others: Map::new(),
+        };
         let mut removable = Vec::new();
         {
             let state = &mut *self.state.lock().await;

@@ -1,4 +1,6 @@
 //! What did lower versions leave behind? `<flavor>/<version>/pages/...` with a lower `cache.version` than ours, once it is old enough.
+//!
+//! Nodes of a lower version may still run, and serve pages that were stored long ago: so nothing of theirs goes before ours has been there for as long.
 
 use super::run::Run;
 use super::{Death, Problem};
@@ -11,11 +13,14 @@ use crate::store::s3::housekeeping;
 const FOLDERS_MAX: usize = 1000;
 
 impl Run<'_> {
-    /// Nodes of a lower version may still run, so what is young stays; `now` and the ages are told by the same clock.
-    pub(super) async fn sweep_old_versions(&self, now: UnixMillis) -> Result<(), Problem> {
+    /// `now`, when we were here first, and the ages are told by the same clock.
+    pub(super) async fn sweep_old_versions(&self, now: UnixMillis, first_here: UnixMillis) -> Result<(), Problem> {
         self.enter("old-versions");
         let after = u64::try_from(self.terms.old_versions_after.as_millis()).unwrap_or(u64::MAX);
         let before = UnixMillis(now.0.saturating_sub(after));
+        if first_here > before {
+            return Ok(());
+        }
         for version in self.old_versions().await? {
             self.sweep_old_version(version, before).await?;
         }

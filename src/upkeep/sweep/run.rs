@@ -19,7 +19,7 @@ use crate::upkeep::pace::Pace;
 
 /// How long a draining server waits for the lock to be given back.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
-/// Keys that lie beside the notes: the lock.
+/// Keys that begin like the notes: those of versions whose number begins like ours.
 const BESIDE_MAX: usize = 10;
 
 /// One sweep.
@@ -58,8 +58,9 @@ impl Run<'_> {
         self.save(&mut state).await?;
         let now = self.server_time().await?;
         state.running.as_mut().expect("it was begun").began.get_or_insert(now);
+        let first_here = *state.first_here.get_or_insert(now);
         self.sweep_pages(&mut state).await?;
-        self.sweep_old_versions(now).await?;
+        self.sweep_old_versions(now, first_here).await?;
         self.end_uploads(now).await;
         let ages = state.running.as_ref().map(|running| running.ages.clone()).unwrap_or_default();
         let left = self.end(&ages).await?;
@@ -83,7 +84,8 @@ impl Run<'_> {
         let (journal, to) = (self.parties.invalidations.journal_id(), self.parties.invalidations.applied());
         state.resume(journal, to);
         self.sweep_pages(&mut state).await?;
-        self.sweep_old_versions(self.parties.clock.now()).await?;
+        let now = self.parties.clock.now();
+        self.sweep_old_versions(now, state.first_here.unwrap_or(now)).await?;
         let ages = state.running.map(|running| running.ages).unwrap_or_default();
         self.end(&ages).await.map(drop)
     }
@@ -121,8 +123,7 @@ impl Run<'_> {
     async fn server_time(&self) -> Result<UnixMillis, Problem> {
         let notes = self.notes();
         self.pace.wait(Class::List).await;
-        let folder = format!("{}/sweep/", self.terms.flavor);
-        let beside = self.bucket().list(&folder, None, BESIDE_MAX).await?;
+        let beside = self.bucket().list(&notes, None, BESIDE_MAX).await?;
         let own = beside.keys.iter().find(|listed| listed.key == notes);
         Ok(own.map(|listed| listed.modified).unwrap_or_default())
     }
@@ -188,6 +189,6 @@ impl Run<'_> {
     }
 
     fn notes(&self) -> String {
-        format!("{}/sweep/state", self.terms.flavor)
+        State::key(self.terms)
     }
 }

@@ -1,12 +1,13 @@
-//! WHERE WERE WE? `<flavor>/sweep/state`: what the last sweep saw, and how far the one under way has come.
+//! WHERE WERE WE? `<flavor>/sweep/state-<version>`: what the last sweep of this `cache.version` saw, and how far the one under way has come. Nodes of
+//! another version may run beside ours: they sweep pages of their own.
 //!
 //! It only saves work. Without it, or with one that cannot be read, a sweep looks at every page.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
 use super::ages::Ages;
+use super::{Problem, Terms};
 use crate::clock::UnixMillis;
 use crate::page::{JournalId, Sequence};
 use crate::store::s3::bucket::{Attributes, Bucket};
@@ -21,6 +22,9 @@ pub(super) struct State {
     everpage_sweep: u32,
     /// Sweeps that came to their end: another number than before says that somebody has swept.
     pub(super) completed: u64,
+    /// When a sweeper of this version was here first, by the server's clock.
+    #[serde(default)]
+    pub(super) first_here: Option<UnixMillis>,
     pub(super) last: Option<Swept>,
     pub(super) running: Option<Running>,
 }
@@ -59,6 +63,10 @@ pub(super) struct Running {
 }
 
 impl State {
+    pub(super) fn key(terms: &Terms) -> String {
+        format!("{}/sweep/state-{}", terms.flavor, terms.version)
+    }
+
     pub(super) async fn load(bucket: &Bucket, key: &str) -> Result<Self, Problem> {
         let Some(found) = bucket.get(key, BYTES_MAX).await? else { return Ok(State::default()) };
         match serde_json::from_slice::<serde_json::Value>(&found.bytes).map(|json| json["everpage_sweep"].as_u64()) {

@@ -66,6 +66,19 @@ async fn pages_are_warmed_listed_and_invalidated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_settles_is_warmed_until_it_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("config.toml"), "[cache]\nsettle = \"2s\"\n").unwrap();
+    let origin = origin().page("/", "home").start().await;
+    let server = Server::start(folder.path(), &origin, &[]);
+    run(folder.path(), &["invalidate", "/", "--admin-url", &server.admin_url()]).fine();
+    let public = format!("http://{}", server.public);
+    let told = run(folder.path(), &["warm", "--public-url", &public, "--host", "shop.example", "/"]).fine();
+    assert_eq!(told, "1 page: 1 fetched, 0 kept already, 0 not kept, 0 failed\n");
+    assert!(origin.hits("/") > 1, "it was tried again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sitemap_and_the_sitemaps_of_an_index_name_pages() {
     let folder = tempfile::tempdir().unwrap();
     let index = "<sitemapindex><sitemap><loc>http://shop.example/map.xml</loc></sitemap></sitemapindex>";

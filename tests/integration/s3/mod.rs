@@ -19,3 +19,4 @@ mod store;
 mod sweep;
 mod tools;
 mod upkeep;
+mod versions;

@@ -18,6 +18,8 @@ on_each_server!(
     a_damaged_page_goes_and_what_is_not_ours_stays,
     nothing_of_another_flavor_or_location_is_touched,
     a_lower_version_goes_once_it_is_old_enough,
+    a_lower_version_stays_until_ours_has_been_there_for_as_long,
+    versions_side_by_side_sweep_each_their_own,
     a_sweep_with_nothing_new_looks_at_no_page,
     only_what_a_record_may_name_is_looked_at,
     a_page_that_a_slow_node_wrote_after_the_sweep_is_found,
@@ -137,6 +139,38 @@ async fn a_lower_version_goes_once_it_is_old_enough(bucket: TestBucket) {
     assert!(bucket.read(stray).await.is_some() && bucket.read(&higher).await.is_some() && node.has(&own).await);
 }
 
+/// Its nodes may still run, and serve what was stored long before ours came.
+async fn a_lower_version_stays_until_ours_has_been_there_for_as_long(bucket: TestBucket) {
+    let mut node = Node::new(&bucket).await;
+    let own = node.keep("/own/").await;
+    let page = bucket.read(&format!("site/{}", node.parties.store.key(&own))).await.unwrap();
+    let old = format!("site/default/1/pages/{own}");
+    bucket.plant(&old, page).await;
+    node.terms.old_versions_after = Duration::from_secs(1);
+    a_second_passes().await;
+    a_second_passes().await;
+    assert_eq!(node.sweep().await["deleted"], 0, "our first sweep");
+    assert!(bucket.read(&old).await.is_some());
+    a_second_passes().await;
+    a_second_passes().await;
+    assert_eq!(node.sweep().await["dead"], json!({"old-version": 1}));
+}
+
+/// Fails when all versions write into the same notes: what one has looked at, the other has not.
+async fn versions_side_by_side_sweep_each_their_own(bucket: TestBucket) {
+    let newer = Node::new(&bucket).await;
+    let older = newer.beside(1).await;
+    for round in 1..=2 {
+        let (new, old) = (newer.keep("/page/").await, older.keep("/page/").await);
+        newer.invalidate("/page/").await;
+        for (node, name) in [(&older, &old), (&newer, &new)] {
+            let swept = node.sweep().await;
+            assert_eq!(swept["dead"], json!({"invalidated": 1}), "round {round}, version {}", node.terms.version);
+            assert!(!node.has(name).await);
+        }
+    }
+}
+
 /// Servers tell when an object was written by the second or the millisecond.
 async fn a_second_passes() {
     tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -223,7 +257,7 @@ async fn a_sweep_that_was_stopped_goes_on_where_it_was(bucket: TestBucket) {
 }
 
 async fn notes(bucket: &TestBucket) -> Json {
-    let notes = bucket.read("site/default/sweep/state").await;
+    let notes = bucket.read("site/default/sweep/state-2").await;
     notes.map_or(Json::Null, |notes| serde_json::from_slice(&notes).unwrap())
 }
 
@@ -305,9 +339,9 @@ async fn notes_that_cannot_be_read_cost_a_full_sweep_and_no_more(bucket: TestBuc
     let node = Node::new(&bucket).await;
     node.keep("/a/").await;
     node.sweep().await;
-    bucket.plant("site/default/sweep/state", "{\"everpage_sweep\":1").await;
+    bucket.plant("site/default/sweep/state-2", "{\"everpage_sweep\":1").await;
     assert_eq!(node.sweep().await["heads_read"], 1);
-    bucket.plant("site/default/sweep/state", "{\"everpage_sweep\":2}").await;
+    bucket.plant("site/default/sweep/state-2", "{\"everpage_sweep\":2}").await;
     let swept = node.sweep().await;
     assert_eq!(swept["result"], "failed", "a newer everpage sweeps here: {swept}");
     assert!(swept["error"].as_str().unwrap().contains("newer"));

@@ -65,6 +65,14 @@ impl Node {
         Node { bucket: self.bucket.clone(), settings: self.settings.clone(), parties, terms: self.terms.clone() }
     }
 
+    /// A node of another version that shares the journal.
+    pub(super) async fn beside(&self, version: u32) -> Self {
+        let opened = Bucket::open(&self.settings).await.unwrap();
+        let store = Arc::new(S3Store::new(opened, &self.settings, "", version, 8 << 20));
+        let node = self.again();
+        Node { parties: Parties { store, ..node.parties }, terms: Terms { version, ..node.terms }, ..node }
+    }
+
     pub(super) fn sweeper(&self) -> Arc<Sweeper> {
         Sweeper::start(self.parties.clone(), self.terms.clone())
     }

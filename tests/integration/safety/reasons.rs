@@ -15,8 +15,8 @@ use everpage::store::{Listed, Listing, Object, Store, StoreError, Usage};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{
-    Gate, HOST, Inside, LEASE, Pieces, Reply, inside, inside_with, journal, origin, pieces, proxy, raw_origin,
-    raw_until_closed,
+    Gate, HOST, Inside, LEASE, Pieces, Reply, inside, inside_settling, inside_with, journal, origin, pieces, proxy,
+    raw_origin, raw_until_closed,
 };
 
 /// Where a reason is met.
@@ -68,6 +68,7 @@ fn met(reason: Reason) -> Met {
         }
         Reason::TooManyTags => answered("200 OK", "Content-Length: 1\r\nCache-Groups: no-string\r\n"),
         Reason::Invalidated => Met::Test("what_was_invalidated_while_it_was_rendered_is_counted_and_not_kept"),
+        Reason::Settling => Met::Test("what_is_fetched_too_soon_after_its_invalidation_is_counted_and_not_kept"),
         Reason::FillMemory => Met::Test("what_shows_only_with_the_body_is_counted_and_not_kept"),
         Reason::FillDisk => Met::Test("what_shows_only_with_the_body_is_counted_and_not_kept"),
         Reason::TemporaryFile => Met::Test("what_shows_only_with_the_body_is_counted_and_not_kept"),
@@ -167,6 +168,22 @@ async fn what_shows_only_with_the_body_is_counted_and_not_kept() {
             assert_eq!(inside.refused(reason.as_str()), time, "{reason:?}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_too_soon_after_its_invalidation_is_counted_and_not_kept() {
+    let settle = Duration::from_secs(5);
+    let origin = |_| async { pieces(http::Response::builder(), vec![Ok("page")]) };
+    let inside = inside_settling(settle, origin);
+    inside.invalidate("/").await;
+    for count in 1..=2 {
+        let answer = inside.get("/").await;
+        assert_eq!((answer.outcome(), answer.detail()), ("refused", Some("settling")));
+        assert_eq!((answer.text(), inside.refused("settling")), ("page", count));
+    }
+    tokio::time::sleep(settle * 2).await;
+    assert_eq!(inside.get("/").await.outcome(), "miss", "it is not remembered as a page that cannot be kept");
+    assert_eq!(inside.get("/").await.outcome(), "hit");
 }
 
 #[tokio::test]

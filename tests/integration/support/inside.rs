@@ -15,6 +15,7 @@ use everpage::invalidation::Invalidations;
 use everpage::invalidation::journal::memory::MemoryJournal;
 use everpage::invalidation::journal::{Recovered, filesystem, random_identity};
 use everpage::invalidation::selector::{Record, Target};
+use everpage::invalidation::settling::Settle;
 use everpage::metrics::Metrics;
 use everpage::policy::rules::Rules;
 use everpage::proxy::handler::{Handler, Parties};
@@ -58,6 +59,17 @@ where
         change,
         origin,
     )
+}
+
+/// As [`inside`], where pages are not kept for this time after their invalidation.
+pub fn inside_settling<F, A>(time: Duration, origin: F) -> Inside
+where
+    F: Fn(Request<OutgoingBody>) -> A + Send + Sync + 'static,
+    A: Future<Output = Response<IncomingBody>> + Send + 'static,
+{
+    let settle = Settle { time, clock: Clock::Tokio { epoch: EPOCH, started: tokio::time::Instant::now() } };
+    let invalidations = Invalidations::start_settling(journal(), Recovered::default(), None, Some(settle));
+    inside_with(Arc::new(MemoryStore::new(64 << 20)), invalidations, |_| {}, origin)
 }
 
 /// As [`inside`], on a folder that an earlier one may have left.

@@ -18,7 +18,7 @@ mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
 pub use gate::Gate;
-pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_with, journal, pieces};
+pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_settling, inside_with, journal, pieces};
 pub use ledger::{LEASE, Ledger};
 pub(crate) use liar::{Liar, Lie};
 pub use link::{Fault, Link, Refusal};

@@ -35,7 +35,7 @@ const TOKENS_IN_PARTS: usize = 4;
 /// Nodes of one journal.
 pub(super) const MEMBERS_MAX: usize = 256;
 
-/// The head. Fields of newer versions are kept as they are.
+/// The head. Fields of newer versions are kept as they are, here and in all that it holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Head {
     pub(super) journal: JournalId,
@@ -67,6 +67,8 @@ pub(super) struct Part {
     /// The words of its batches, as far as somebody may still look for them.
     #[serde(default)]
     pub(super) tokens: Vec<(Arc<str>, Sequence)>,
+    #[serde(flatten)]
+    pub(super) others: Map<String, Value>,
 }
 
 /// Records that were appended in one go.
@@ -75,8 +77,11 @@ pub(super) struct Batch {
     pub(super) first: Sequence,
     /// By this word whoever appended them finds out that it did.
     pub(super) token: Arc<str>,
+    /// As they were written: what is not understood here is for somebody else.
     pub(super) records: Vec<Value>,
     pub(super) bytes: usize,
+    #[serde(flatten)]
+    pub(super) others: Map<String, Value>,
 }
 
 /// A node that may serve from what it knows.
@@ -107,7 +112,7 @@ impl Batch {
         let records: Vec<Value> =
             records.iter().map(|record| serde_json::to_value(record).expect("a record is JSON")).collect();
         let bytes = records.iter().map(|record| record.to_string().len()).sum();
-        Batch { first: Sequence(0), token, records, bytes }
+        Batch { first: Sequence(0), token, records, bytes, others: Map::new() }
     }
 
     /// Takes away the records before `first`.
@@ -199,7 +204,7 @@ impl Head {
         let tokens = self.batches.drain(..).map(|batch| (Arc::clone(&batch.token), batch.last())).collect();
         let forgotten = self.parts.len().saturating_sub(TOKENS_IN_PARTS);
         self.parts.iter_mut().take(forgotten).for_each(|part| part.tokens.clear());
-        self.parts.push_back(Part { first, last, key, bytes, tokens });
+        self.parts.push_back(Part { first, last, key, bytes, tokens, others: Map::new() });
     }
 
     /// The sequence of the last record of the batch with this word; `None`: it is not here, or folded already.
@@ -279,7 +284,8 @@ mod tests {
     }
 
     fn part(first: u64, last: u64, key: &str) -> Part {
-        Part { first: Sequence(first), last: Sequence(last), key: key.into(), bytes: 10, tokens: Vec::new() }
+        let (first, last) = (Sequence(first), Sequence(last));
+        Part { first, last, key: key.into(), bytes: 10, tokens: Vec::new(), others: Map::new() }
     }
 
     #[test]
@@ -334,15 +340,23 @@ mod tests {
 
     #[test]
     fn fields_of_a_newer_version_stay_and_records_of_one_name_everything() {
-        let mut json = serde_json::to_value(head()).unwrap();
-        json["settled"] = Value::from(7);
-        let mut head: Head = serde_json::from_value(json).unwrap();
+        let mut written = head();
+        written.join(&"n".into(), Duration::from_secs(2), None, UnixMillis(0));
+        written.append(batch("z", 1..=1));
+        written.move_out("records/1".into());
+        written.append(batch("y", 2..=2));
+        let mut json = serde_json::to_value(written).unwrap();
+        for place in ["/settled", "/members/n/settled", "/parts/0/settled", "/batches/0/settled"] {
+            let (parent, name) = place.rsplit_once('/').unwrap();
+            json.pointer_mut(parent).unwrap()[name] = Value::from(7);
+        }
+        let mut head: Head = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&head).unwrap(), json);
         let mut newer = batch("a", 1..=2);
         newer.records[0]["wildcards"] = Value::from("/a*");
         head.append(newer);
-        assert_eq!(serde_json::to_value(&head).unwrap()["settled"], 7);
-        let read: Vec<_> = head.batches[0].clone().numbered().collect();
+        let read: Vec<_> = head.batches[1].clone().numbered().collect();
         assert!(read[0].1.all);
-        assert_eq!((read[1].0, &read[1].1), (Sequence(2), &record(2)));
+        assert_eq!((read[1].0, &read[1].1), (Sequence(4), &record(2)));
     }
 }
