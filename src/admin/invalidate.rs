@@ -7,10 +7,12 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::answer::Failure;
 use super::survey::{self, Bounds};
 use super::{Control, Parties};
+use crate::invalidation::Made;
 use crate::invalidation::body::{self, Request};
 use crate::page::{JournalId, Sequence};
 
@@ -24,8 +26,14 @@ pub(super) struct Answer {
     sequence: Sequence,
     /// The journal that it counts in.
     journal: JournalId,
-    /// Members when the record became durable.
+    /// Members when the record became durable, this one included; where no record was made, those that serve now.
     nodes: u32,
+    /// Other nodes that said that they know the record: `nodes` is 1 + these + those in `waited_out`. Where nobody had to be told, 0.
+    acknowledged: u32,
+    /// Those that did not say so, and whose lease was waited out: their URLs, or ids where they have none.
+    waited_out: Arc<[Arc<str>]>,
+    /// From the whole request to its answer, in milliseconds to a tenth.
+    took_ms: f64,
     /// Paths that were named, each counted once.
     paths: usize,
     /// Pages that were stored of what was named.
@@ -37,22 +45,28 @@ pub(super) struct Answer {
     /// False: not everything was looked at, so `stored` is at least and `unmatched` at most what it says.
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
+    /// True: the id was known, and the record is the one that was made then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    repeated: bool,
     /// True: nothing was done.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
 }
 
 pub(super) async fn invalidate(State(control): State<Arc<Control>>, body: Bytes) -> Result<Json<Answer>, Failure> {
-    let parties = &control.parties;
+    let (parties, began) = (&control.parties, Instant::now());
     let request = body::parse(&body, parties.clock.now())?;
     let dry_run = request.dry_run;
-    let answer = if request.is_empty() {
+    let mut answer = if request.is_empty() {
         Answer { stored: Some(0), unmatched: Some(Vec::new()), dry_run, ..answer(parties, &request) }
     } else if dry_run {
         self::dry_run(parties, &request).await?
     } else {
-        make(&control, request).await?
+        let answer = make(&control, request).await?;
+        parties.metrics.invalidation_seconds.observe(began.elapsed().as_secs_f64());
+        answer
     };
+    answer.took_ms = (began.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
     Ok(Json(answer))
 }
 
@@ -62,10 +76,14 @@ fn answer(parties: &Parties, request: &Request) -> Answer {
         sequence: parties.invalidations.applied(),
         journal: parties.invalidations.journal_id().clone(),
         nodes: parties.invalidations.nodes(),
+        acknowledged: 0,
+        waited_out: Arc::default(),
+        took_ms: 0.0,
         paths: request.record.paths.len(),
         stored: None,
         unmatched: None,
         complete: None,
+        repeated: false,
         dry_run: false,
     }
 }
@@ -86,11 +104,13 @@ async fn make(control: &Control, request: Request) -> Result<Answer, Failure> {
     let parties = &control.parties;
     let counted = survey::count(&*parties.store, &request.record).await;
     let (stored, unmatched) = counted.map(|(stored, unmatched)| (stored, as_named(&request, &unmatched))).unzip();
-    let sequence = parties.invalidations.submit(request.record.clone()).await.inspect_err(|_| {
+    let made = parties.invalidations.submit(request.record.clone()).await.inspect_err(|_| {
         parties.metrics.invalidation_failures.inc();
     })?;
     parties.metrics.invalidations.inc();
-    let answer = Answer { sequence, stored, unmatched, ..answer(parties, &request) };
+    let Made { sequence, nodes, acknowledged, waited_out, is_repeated: repeated } = made;
+    let answer = answer(parties, &request);
+    let answer = Answer { sequence, nodes, acknowledged, waited_out, stored, unmatched, repeated, ..answer };
     control.chores.after(request, sequence);
     Ok(answer)
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod chores;
+mod cluster;
 pub mod connection;
 mod dashboard;
 mod explain;

@@ -24,7 +24,7 @@ use sha2::Sha256;
 use super::Control;
 use super::answer::Failure;
 use crate::invalidation::journal::{Circle, Other};
-use crate::invalidation::ring::Bell;
+use crate::invalidation::ring::{Bell, Unheard};
 use crate::page::{JournalId, Sequence};
 
 /// Where it is.
@@ -127,16 +127,23 @@ impl Default for Ringer {
 }
 
 impl Ringer {
-    async fn call(&self, url: &str, call: &Call) -> anyhow::Result<Heard> {
-        let request = Request::post(format!("{url}{PATH}"))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(serde_json::to_vec(call)?))?;
-        let response = self.pool.request(request).await?;
+    /// Why there is no answer, and what was said.
+    async fn call(&self, url: &str, call: &Call) -> Result<Heard, (Unheard, String)> {
+        let request = Request::post(format!("{url}{PATH}")).header(CONTENT_TYPE, "application/json");
+        let request = request.body(Full::from(serde_json::to_vec(call).expect("words and numbers are JSON")));
+        let request = request.map_err(|error| (Unheard::NoAddress, error.to_string()))?;
+        let lost = |error: String| (Unheard::Unreachable, error);
+        let response = self.pool.request(request).await.map_err(|error| lost(error.to_string()))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), BYTES_MAX).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-        anyhow::ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
-        Ok(serde_json::from_slice(&body)?)
+        let body = body.map_err(|error| lost(error.to_string()))?.to_bytes();
+        let said = || format!("{status}: {}", String::from_utf8_lossy(&body));
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body).map_err(|_| (Unheard::Refused, said())),
+            StatusCode::CONFLICT => Err((Unheard::AnotherNode, said())),
+            StatusCode::SERVICE_UNAVAILABLE => Err((Unheard::JournalOutage, said())),
+            _ => Err((Unheard::Refused, said())),
+        }
     }
 }
 
@@ -149,20 +156,24 @@ impl Bell for Ringer {
         circle: &Circle,
         journal: &JournalId,
         sequence: Sequence,
-    ) -> Option<Sequence> {
+    ) -> Result<Sequence, Unheard> {
         let nonce = uuid::Uuid::new_v4().simple().to_string();
         let proof = Said::Call(journal, &other.node, sequence).proof(&circle.secret, &nonce);
         let call = Call { journal: journal.clone(), node: Arc::clone(&other.node), sequence, nonce, proof };
-        match self.call(url, &call).await {
-            Ok(heard) => {
-                let is_proved =
-                    Said::Heard(&other.node, heard.applied).is_proved_by(&heard.proof, &circle.secret, &call.nonce);
-                (heard.node == other.node && is_proved).then_some(heard.applied)
+        let heard = self.call(url, &call).await.and_then(|heard| {
+            let said = Said::Heard(&other.node, heard.applied);
+            match heard {
+                _ if heard.node != other.node => Err((Unheard::AnotherNode, heard.node.to_string())),
+                _ if !said.is_proved_by(&heard.proof, &circle.secret, &call.nonce) => {
+                    Err((Unheard::Unproved, heard.proof))
+                }
+                _ => Ok(heard.applied),
             }
-            Err(error) => {
-                tracing::debug!(url, node = %other.node, %error, "a node was not reached: its lease is waited for");
-                None
-            }
-        }
+        });
+        heard.map_err(|(reason, error)| {
+            let node = &other.node;
+            tracing::debug!(url, %node, reason = reason.as_str(), error, "a node's lease is waited for");
+            reason
+        })
     }
 }

@@ -8,6 +8,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use super::Control;
+use super::cluster::ClusterStatus;
 use super::health::degraded;
 use crate::page::{JournalId, Sequence};
 use crate::store::memory_tier::MemoryUsage;
@@ -27,6 +28,8 @@ pub(super) struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
     journal: JournalStatus,
+    /// Null where no other node can share the journal.
+    cluster: Option<ClusterStatus>,
     memory: MemoryUsage,
     store: StoreStatus,
     /// Of all look-ups, how many were answered without asking the origin, from 0 to 1; none without a look-up.
@@ -83,6 +86,7 @@ pub(super) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
             names: invalidations.names(),
             nodes: invalidations.nodes(),
         },
+        cluster: ClusterStatus::of(invalidations),
         memory: parties.memory.usage(),
         store: StoreStatus {
             kind: parties.store.kind(),

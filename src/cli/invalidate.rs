@@ -9,7 +9,7 @@ use super::Failure;
 use super::access::Access;
 use super::output::{count, harmless, print, print_json};
 
-/// Unmatched paths that are shown to people; programs get them all.
+/// Unmatched paths, and nodes, that are shown to people; programs get them all.
 const SHOWN: usize = 20;
 
 /// Declare pages no longer true: once this has ended, none of them is served any more
@@ -93,22 +93,30 @@ fn told(answer: &Json, is_dry: bool) -> String {
         (true, None) => "nothing done\n".to_owned(),
         (false, _) => {
             let nodes = count(answer["nodes"].as_u64().unwrap_or(1), "node");
-            let stored = stored.map(|stored| format!(", {} gone", count(stored, "stored page")));
-            format!("invalidated on {nodes}{}, record {}\n", stored.unwrap_or_default(), answer["sequence"])
+            let took = answer["took_ms"].as_f64().map(|took| format!(" in {took} ms")).unwrap_or_default();
+            let stored = stored.map(|stored| format!(", {} gone", count(stored, "stored page"))).unwrap_or_default();
+            let already = if answer["repeated"] == true { ", made before by the same id" } else { "" };
+            format!("invalidated on {nodes}{took}{stored}, record {}{already}\n", answer["sequence"])
         }
     };
-    let unmatched = answer["unmatched"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if unmatched.is_empty() {
-        return text;
-    }
-    text.push_str("of these, nothing was stored:\n");
-    for path in unmatched.iter().filter_map(Json::as_str).take(SHOWN) {
-        writeln!(text, "  {}", harmless(path)).expect("a String takes every write");
-    }
-    if unmatched.len() > SHOWN {
-        writeln!(text, "  and {} more", unmatched.len() - SHOWN).expect("a String takes every write");
-    }
+    list(&mut text, "these did not answer, and their leases were waited for:", &answer["waited_out"]);
+    list(&mut text, "of these, nothing was stored:", &answer["unmatched"]);
     text
+}
+
+/// A title and what it is for; nothing where there is nothing.
+fn list(text: &mut String, title: &str, names: &Json) {
+    let names = names.as_array().map(Vec::as_slice).unwrap_or_default();
+    if names.is_empty() {
+        return;
+    }
+    writeln!(text, "{title}").expect("a String takes every write");
+    for name in names.iter().filter_map(Json::as_str).take(SHOWN) {
+        writeln!(text, "  {}", harmless(name)).expect("a String takes every write");
+    }
+    if names.len() > SHOWN {
+        writeln!(text, "  and {} more", names.len() - SHOWN).expect("a String takes every write");
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +129,15 @@ mod tests {
         assert_eq!(
             told(&answer, false),
             "invalidated on 1 node, 1 stored page gone, record 42\nof these, nothing was stored:\n  /vanila/\n"
+        );
+        let answer = json!({
+            "sequence": 43, "nodes": 3, "acknowledged": 1, "waited_out": ["http://10.0.0.7:8081"], "took_ms": 2094.6,
+            "paths": 1, "repeated": true,
+        });
+        assert_eq!(
+            told(&answer, false),
+            "invalidated on 3 nodes in 2094.6 ms, record 43, made before by the same id\n\
+             these did not answer, and their leases were waited for:\n  http://10.0.0.7:8081\n"
         );
         assert_eq!(told(&json!({"stored": 3, "unmatched": []}), true), "nothing done: 3 stored pages would go\n");
     }

@@ -10,6 +10,9 @@ use super::Failure;
 use super::access::Access;
 use super::output::{bytes, count, duration, facts, harmless, print, print_json};
 
+/// Nodes that are shown to people; programs get them all.
+const NODES_SHOWN: usize = 20;
+
 /// Say how a running everpage is: hits, misses, what is stored
 #[derive(Debug, Args)]
 pub(super) struct Status {
@@ -46,10 +49,49 @@ fn told(status: &Json) -> String {
         ("stored", kept),
         ("invalidations", format!("{} since the start", number(&status["invalidations"]))),
     ];
+    rows.extend(status["degraded"].as_str().map(|degraded| ("degraded", harmless(degraded))));
+    rows.extend(cluster(&status["cluster"]));
     for (name, key) in [("invalidations failed", "invalidation_failures"), ("store errors", "store_errors")] {
         rows.extend((number(&status[key]) > 0).then(|| (name, number(&status[key]).to_string())));
     }
     facts(&rows)
+}
+
+/// How this node stands among others, and a line for each of them; nothing where there can be none.
+fn cluster(cluster: &Json) -> Vec<(&'static str, String)> {
+    let Some(members) = cluster["members"].as_array() else { return Vec::new() };
+    let seconds = |key: &str| cluster[key].as_f64().unwrap_or_default();
+    let number = |key: &str| cluster[key].as_u64().unwrap_or_default();
+    let mut lease = format!("{:.1} s of {:.1} s left", seconds("lease_remaining_seconds"), seconds("lease_seconds"));
+    if seconds("lease_remaining_seconds") <= 0.0 {
+        let since = duration(Duration::try_from_secs_f64(seconds("lag_seconds")).unwrap_or_default());
+        lease = format!("run out, last look {since} ago: this node looks before it serves");
+    }
+    if number("records_behind") > 0 {
+        write!(lease, "; {} behind", count(number("records_behind"), "record")).expect("a String takes every write");
+    }
+    let waited = format!(
+        "{} waited for a lease; calls {}; looks {}; {}",
+        count(number("lease_waits"), "invalidation"),
+        words(&cluster["ring_calls"]),
+        words(&cluster["looks"]),
+        count(number("swap_conflicts"), "lost race")
+    );
+    let mut rows = vec![("lease", lease), ("among nodes", waited)];
+    for member in members.iter().take(NODES_SHOWN) {
+        let text = |key: &str| member[key].as_str().map(harmless);
+        let name = text("url").or_else(|| text("id")).unwrap_or_default();
+        let this = if member["this"] == true { ", this one" } else { "" };
+        let state = match member["state"].as_str() {
+            Some("serves") => "serves",
+            _ => "passed over: it did not answer, and has not joined again",
+        };
+        rows.push(("node", format!("{name}{this}: {state}")));
+    }
+    if members.len() > NODES_SHOWN {
+        rows.push(("node", format!("and {} more", members.len() - NODES_SHOWN)));
+    }
+    rows
 }
 
 /// "12 (hit 10, miss 2), 83% of the look-ups answered without the origin"
@@ -106,5 +148,32 @@ mod tests {
              invalidations   2 since the start\n\
              store errors    1\n"
         );
+    }
+
+    #[test]
+    fn a_cluster_is_told_node_by_node() {
+        let mut status = json!({
+            "node": "n1", "lease_seconds": 2.0, "lease_remaining_seconds": 1.43, "lag_seconds": 0.57, "records_behind": 0,
+            "members": [
+                {"id": "n1", "url": "http://10.0.0.5:8081", "this": true, "state": "serves"},
+                {"id": "n2", "url": null, "this": false, "state": "passed-over"},
+            ],
+            "looks": {"unchanged": 40, "news": 2, "failed": 0}, "ring_calls": {"acknowledged": 3, "unreachable": 1},
+            "lease_waits": 1, "swap_conflicts": 0,
+        });
+        assert_eq!(
+            facts(&cluster(&status)),
+            "lease        1.4 s of 2.0 s left\n\
+             among nodes  1 invalidation waited for a lease; calls 4 (acknowledged 3, unreachable 1); looks 42 (unchanged 40, news 2); 0 lost races\n\
+             node         http://10.0.0.5:8081, this one: serves\n\
+             node         n2: passed over: it did not answer, and has not joined again\n"
+        );
+        (status["lease_remaining_seconds"], status["lag_seconds"]) = (json!(0.0), json!(75.2));
+        status["records_behind"] = json!(1);
+        assert_eq!(
+            cluster(&status)[0].1,
+            "run out, last look 1m 15s ago: this node looks before it serves; 1 record behind"
+        );
+        assert!(cluster(&Json::Null).is_empty());
     }
 }

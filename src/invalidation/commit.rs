@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::journal::Other;
 use super::ring::{longest_wait, ring};
 use super::selector::Record;
-use super::{NotDurable, Shared};
+use super::{Made, NotDurable, OutOfReach, Shared};
 use crate::page::Sequence;
 
 /// Records that go into the journal in one write.
@@ -32,7 +32,7 @@ pub(super) struct Waiting {
     pub(super) record: Arc<Record>,
     /// It names a change that has happened already: it takes effect at once, and is tried again until it is durable.
     pub(super) has_happened: bool,
-    pub(super) answer: oneshot::Sender<Result<Sequence, NotDurable>>,
+    pub(super) answer: oneshot::Sender<Result<Made, NotDurable>>,
 }
 
 /// Writes what waits, as one batch (group commit), applies it, and only then answers.
@@ -45,7 +45,7 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
         let is_overdue = shared.has_overdue.load(Ordering::Acquire);
         let count = if is_overdue { timeout(pause, next).await } else { Ok(next.await) };
         let is_last = count == Ok(0);
-        hear_of_ids(&shared, &waiting).await;
+        hear_of_ids(&shared, &mut waiting).await;
         let batch = Batch::gather(&shared, waiting.drain(..));
         if !batch.is_empty() {
             let is_durable = write(&shared, batch, &waits).await;
@@ -62,13 +62,22 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
     }
 }
 
-/// The client that chose an id may have sent it to another node before: its record shall not be made twice.
-async fn hear_of_ids(shared: &Arc<Shared>, waiting: &[Waiting]) {
+/// The client that chose an id may have sent it to another node before, or to this one, whose write arrived although its answer was lost: its record shall
+/// not be made twice. As long as nobody can say whether it was made, it is refused.
+async fn hear_of_ids(shared: &Arc<Shared>, waiting: &mut Vec<Waiting>) {
     let Some(lease) = shared.lease.length() else { return };
-    let is_new = |id| shared.past.lock().sequence_of(id).is_none();
-    if waiting.iter().filter_map(|waiting| waiting.record.id.as_ref()).any(is_new) {
-        // If it fails, the record may be made twice, which costs little.
-        let _ = shared.look(lease).await;
+    let is_unknown = |waiting: &Waiting| {
+        let is_new = |id| shared.past.lock().sequence_of(id).is_none();
+        !waiting.has_happened && waiting.record.id.as_ref().is_some_and(is_new)
+    };
+    if !waiting.iter().any(is_unknown) || shared.look(lease).await.is_ok() {
+        return;
+    }
+    let reason = shared.lease.outage().map_or_else(|| OutOfReach.to_string(), |(_, reason)| reason);
+    tracing::error!(error = %reason, "invalidations with an id could not be made: the journal may hold them already");
+    let why = NotDurable::Journal(reason.into());
+    for Waiting { answer, .. } in waiting.extract_if(.., |waiting| is_unknown(waiting)) {
+        let _ = answer.send(Err(why.clone()));
     }
 }
 
@@ -94,7 +103,7 @@ async fn write(shared: &Arc<Shared>, batch: Batch, waits: &TaskTracker) -> bool 
         Err(error) => {
             tracing::error!(%error, records = batch.records.len(), "invalidations could not be made durable");
             batch.has_happened.iter().for_each(|position| shared.distrust(&batch.records[*position]));
-            batch.answer(&Err(NotDurable::Journal(error.to_string().into())));
+            batch.refuse(&NotDurable::Journal(error.to_string().into()));
             return false;
         }
     };
@@ -102,30 +111,50 @@ async fn write(shared: &Arc<Shared>, batch: Batch, waits: &TaskTracker) -> bool 
     shared.lease.extend(appended.began);
     drop(turn);
     shared.trust(&batch.records);
-    let (before, last) = (Ok(appended.last.0 - batch.records.len() as u64), appended.last);
+    let last = appended.last;
     if appended.others.is_empty() {
         shared.settled.fetch_max(last.0, Ordering::Relaxed);
-        batch.answer(&before);
+        batch.answer(last, &Told::default());
         return true;
     }
     // The next batch need not wait for this one's others.
     let (shared, durable) = (Arc::clone(shared), Instant::now());
     waits.spawn(async move {
-        let silent = tell(&shared, appended.others, last).await;
-        sleep_until(durable + longest_wait(&silent)).await;
+        let told = tell(&shared, appended.others, last).await;
+        if !told.silent.is_empty() {
+            sleep_until(durable + longest_wait(&told.silent)).await;
+            shared.tally.note_lease_waits(batch.askers.len());
+        }
         shared.settled.fetch_max(last.0, Ordering::Relaxed);
-        batch.answer(&before);
-        pass_over(&shared, &silent).await;
+        batch.answer(last, &told);
+        pass_over(&shared, &told.silent).await;
     });
     true
 }
 
-/// Rings the others; returns those who have not answered.
-async fn tell(shared: &Shared, others: Vec<Other>, sequence: Sequence) -> Vec<Other> {
-    match (&shared.bell, shared.journal.circle()) {
-        (Some(bell), Some(circle)) => ring(bell, &circle, &shared.journal_id, others, sequence).await,
-        _ => others,
+/// What the other nodes have said.
+#[derive(Default)]
+struct Told {
+    /// So many know the record.
+    acknowledged: u32,
+    /// Of these nobody knows.
+    silent: Vec<Other>,
+}
+
+/// Rings the others.
+async fn tell(shared: &Shared, others: Vec<Other>, sequence: Sequence) -> Told {
+    let (Some(bell), Some(circle)) = (&shared.bell, shared.journal.circle()) else {
+        return Told { acknowledged: 0, silent: others };
+    };
+    let mut told = Told::default();
+    for (other, heard) in ring(bell, &circle, &shared.journal_id, others, sequence).await {
+        shared.tally.note_ring(heard);
+        match heard {
+            Ok(()) => told.acknowledged += 1,
+            Err(_) => told.silent.push(other),
+        }
     }
+    told
 }
 
 /// None of them can serve what they knew: the next invalidation need not wait for them again.
@@ -154,16 +183,30 @@ struct Batch {
     records: Vec<Arc<Record>>,
     /// The positions of those that name what has happened already.
     has_happened: Vec<usize>,
-    answers: Vec<(usize, oneshot::Sender<Result<Sequence, NotDurable>>)>,
-    /// Those whose record is in the journal already, while other nodes may not know it yet.
-    known: Vec<(Sequence, oneshot::Sender<Result<Sequence, NotDurable>>)>,
+    askers: Vec<Asker>,
+}
+
+/// Somebody who waits for a record.
+struct Asker {
+    record: Place,
+    /// By its id, it is somebody else's record, or an earlier one of the same client.
+    is_repeated: bool,
+    answer: oneshot::Sender<Result<Made, NotDurable>>,
+}
+
+/// Where a record is.
+enum Place {
+    /// At this position in the batch.
+    Here(usize),
+    /// In the journal already, while other nodes may not know it yet.
+    There(Sequence),
 }
 
 impl Batch {
     fn gather(shared: &Shared, waiting: impl Iterator<Item = Waiting>) -> Self {
         let records = shared.overdue.lock().records.clone();
         let has_happened = (0..records.len()).collect();
-        let mut batch = Batch { records, has_happened, answers: Vec::new(), known: Vec::new() };
+        let mut batch = Batch { records, has_happened, askers: Vec::new() };
         let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
         let past = shared.past.lock();
         for Waiting { record, has_happened, answer } in waiting {
@@ -175,14 +218,14 @@ impl Batch {
                 if let Some(sequence) = past.sequence_of(id) {
                     if sequence.0 <= shared.settled.load(Ordering::Relaxed) {
                         // The asker may be gone: then nobody needs to know.
-                        let _ = answer.send(Ok(sequence));
+                        let _ = answer.send(Ok(Made::before(sequence, shared.journal.nodes())));
                     } else {
-                        batch.known.push((sequence, answer));
+                        batch.askers.push(Asker { record: Place::There(sequence), is_repeated: true, answer });
                     }
                     continue;
                 }
                 if let Some(position) = positions.get(id) {
-                    batch.answers.push((*position, answer));
+                    batch.askers.push(Asker { record: Place::Here(*position), is_repeated: true, answer });
                     continue;
                 }
                 positions.insert(Arc::clone(id), batch.records.len());
@@ -190,7 +233,8 @@ impl Batch {
             if has_happened {
                 batch.has_happened.push(batch.records.len());
             }
-            batch.answers.push((batch.records.len(), answer));
+            let record_is = Place::Here(batch.records.len());
+            batch.askers.push(Asker { record: record_is, is_repeated: false, answer });
             batch.records.push(record);
         }
         batch
@@ -198,16 +242,28 @@ impl Batch {
 
     /// Nothing to write, and nobody to wait for.
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.known.is_empty()
+        self.records.is_empty() && self.askers.is_empty()
     }
 
-    fn answer(self, before: &Result<u64, NotDurable>) {
-        for (position, answer) in self.answers {
-            let sequence = before.clone().map(|before| Sequence(before + 1 + position as u64));
-            let _ = answer.send(sequence);
+    /// All of it is durable, up to `last`, and nobody serves anything older.
+    fn answer(self, last: Sequence, told: &Told) {
+        let before = last.0 - self.records.len() as u64;
+        let name = |other: &Other| Arc::clone(other.url.as_ref().unwrap_or(&other.node));
+        let waited_out: Arc<[Arc<str>]> = told.silent.iter().map(name).collect();
+        let nodes = 1 + told.acknowledged + u32::try_from(waited_out.len()).unwrap_or(u32::MAX);
+        for Asker { record, is_repeated, answer } in self.askers {
+            let sequence = match record {
+                Place::Here(position) => Sequence(before + 1 + position as u64),
+                Place::There(sequence) => sequence,
+            };
+            let (acknowledged, waited_out) = (told.acknowledged, Arc::clone(&waited_out));
+            let _ = answer.send(Ok(Made { sequence, nodes, acknowledged, waited_out, is_repeated }));
         }
-        for (sequence, answer) in self.known {
-            let _ = answer.send(before.clone().map(|_| sequence));
+    }
+
+    fn refuse(self, why: &NotDurable) {
+        for asker in self.askers {
+            let _ = asker.answer.send(Err(why.clone()));
         }
     }
 }

@@ -27,6 +27,17 @@ pub(super) struct Lease {
     pub(super) looking: tokio::sync::Mutex<()>,
 }
 
+/// How a lease stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Term {
+    /// Its length.
+    pub(super) lease: Duration,
+    /// Nothing: it has run out.
+    pub(super) remaining: Duration,
+    /// Since the look began that it counts from.
+    pub(super) lag: Duration,
+}
+
 /// A journal out of reach.
 #[derive(Clone, Debug)]
 struct Outage {
@@ -59,11 +70,16 @@ impl Lease {
     /// Has it not run out? Notes that somebody wants to know.
     pub(super) fn is_current(&self) -> bool {
         let Some(terms) = &self.terms else { return true };
+        self.want();
+        terms.clock.ticks().0 < self.until.load(Ordering::Acquire)
+    }
+
+    /// Somebody asks: a look is due soon.
+    pub(super) fn want(&self) {
         // Read first: a line of memory that all cores read is cheap, one that all write is not.
         if !self.wanted.load(Ordering::Relaxed) {
             self.wanted.store(true, Ordering::Relaxed);
         }
-        terms.clock.ticks().0 < self.until.load(Ordering::Acquire)
     }
 
     /// Has anybody asked since this was asked last?
@@ -117,6 +133,13 @@ impl Lease {
     /// Has it not run out? Nobody asks for a page.
     pub(super) fn has_time_left(&self) -> bool {
         self.terms.is_none_or(|terms| terms.clock.ticks().0 < self.until.load(Ordering::Acquire))
+    }
+
+    /// How it stands; `None`: it never runs out.
+    pub(super) fn term(&self) -> Option<Term> {
+        let Terms { lease, clock, .. } = self.terms?;
+        let (now, until) = (clock.ticks(), Ticks(self.until.load(Ordering::Acquire)));
+        Some(Term { lease, remaining: until.since(now), lag: now.after(lease).since(until) })
     }
 
     /// Is the journal known to be another, or to have lost records?

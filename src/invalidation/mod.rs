@@ -24,7 +24,8 @@
 //!
 //! A journal in a bucket ([`journal::s3`]) has many writers. A node may rely on what it knows of it for one lease, counted from *before* its last look
 //! was sent. Let a record be durable at t. A node that serves after t + lease has looked after t, and that look has shown the record. So whoever
-//! appends waits, before the answer, until each other member has said that it knows the record ([`ring`]), or its lease must have run out.
+//! appends waits, before the answer, until each other member has said that it knows the record ([`ring`]), or its lease must have run out; the answer
+//! names both kinds ([`Made`]). [`standing`] is what operators see of it.
 //!
 //! - A look's news are applied before the lease is longer, and in the order in which the journal told them, whoever asked.
 //! - A request that finds the lease run out looks first, once for all who wait; if it cannot, it goes to the origin.
@@ -59,6 +60,7 @@ pub mod selector;
 pub mod settling;
 mod shared;
 mod snapshot;
+pub mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -78,6 +80,7 @@ use self::ring::Bell;
 use self::selector::Record;
 use self::settling::{Moment, Settle};
 use self::shared::{LOOK_PATIENCE, LOOKS_PER_LEASE, Shared, keep_current};
+use self::standing::Standing;
 use crate::page::{JournalId, Page, PageHead, PathId, Sequence};
 
 /// Invalidations that may wait for the journal at the same time; a further one is answered 503.
@@ -95,6 +98,29 @@ pub enum Verdict {
     Soft,
     /// A newer record names it, or it belongs to another journal.
     Invalid,
+}
+
+/// An invalidation that was made, and how other nodes came to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its record's number.
+    pub sequence: Sequence,
+    /// Members of the journal when the record became durable, this node included: 1 + `acknowledged` + those in `waited_out`. Where nobody had to be
+    /// told, those that serve now.
+    pub nodes: u32,
+    /// Other nodes that said that they know the record.
+    pub acknowledged: u32,
+    /// Those that did not, and whose lease was waited out: the URL of each, or its id where it has none.
+    pub waited_out: Arc<[Arc<str>]>,
+    /// The id was known: the record was made before, by another request.
+    pub is_repeated: bool,
+}
+
+impl Made {
+    /// All nodes knew it before it was asked for again.
+    fn before(sequence: Sequence, nodes: u32) -> Self {
+        Made { sequence, nodes, acknowledged: 0, waited_out: Arc::default(), is_repeated: true }
+    }
 }
 
 /// Why an invalidation was not made. Nothing is claimed; the caller may try again with the same id.
@@ -163,12 +189,12 @@ impl Invalidations {
         Invalidations { shared, queue, writer, _looks: ended.drop_guard() }
     }
 
-    /// Makes the record durable, applies it, and returns its sequence; a record whose id is known takes no new one.
+    /// Makes the record durable, applies it, and returns its sequence and who knows of it; a record whose id is known takes no new sequence.
     /// When this returns, no look-up on this node finds a page that the record kills.
     ///
     /// # Errors
     /// [`NotDurable`]: nothing may be claimed.
-    pub async fn submit(&self, record: Record) -> Result<Sequence, NotDurable> {
+    pub async fn submit(&self, record: Record) -> Result<Made, NotDurable> {
         self.queue(Arc::new(record), false).await
     }
 
@@ -177,7 +203,7 @@ impl Invalidations {
     ///
     /// # Errors
     /// [`NotDurable`] so far: a crash may forget it.
-    pub async fn submit_change(&self, record: Record) -> Result<Sequence, NotDurable> {
+    pub async fn submit_change(&self, record: Record) -> Result<Made, NotDurable> {
         let record = Arc::new(record);
         let hangs = |_| Err(NotDurable::Hangs);
         let patience = if self.outage().is_some() { Duration::ZERO } else { CHANGE_PATIENCE };
@@ -190,7 +216,7 @@ impl Invalidations {
         result
     }
 
-    async fn queue(&self, record: Arc<Record>, has_happened: bool) -> Result<Sequence, NotDurable> {
+    async fn queue(&self, record: Arc<Record>, has_happened: bool) -> Result<Made, NotDurable> {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { record, has_happened, answer };
         self.queue.try_send(waiting).map_err(|error| match error {
@@ -313,6 +339,7 @@ impl Invalidations {
     /// The journal is out of reach, or does not answer in time.
     pub async fn heed(&self, sequence: Sequence) -> Result<Sequence, OutOfReach> {
         let lease = self.shared.lease.length().ok_or(OutOfReach)?;
+        self.shared.tally.hear_of(sequence.0);
         // One look for all who ring at once.
         let _looking = self.shared.lease.looking.lock().await;
         if self.applied() < sequence {
@@ -337,6 +364,13 @@ impl Invalidations {
     #[must_use]
     pub fn nodes(&self) -> u32 {
         self.shared.journal.nodes()
+    }
+
+    /// How this node stands among those of its journal, as it knows it; `None`: there is only this one, and never another. It is a reason to look soon, so
+    /// that whoever asks again learns what is new.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        self.shared.standing()
     }
 
     /// The journal's identity.

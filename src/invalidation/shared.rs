@@ -19,6 +19,7 @@ use super::ring::Bell;
 use super::selector::Record;
 use super::settling::{Settle, Settling};
 use super::snapshot::unfold;
+use super::standing::{LookEnd, Tally};
 use crate::page::{JournalId, Sequence};
 
 /// Names that are written down in a few milliseconds at most.
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) settling: Settling,
     pub(super) lease: Lease,
     pub(super) bell: Option<Arc<dyn Bell>>,
+    pub(super) tally: Tally,
     /// Held from a call of the journal until what it told is applied: news are applied in the order in which they were told.
     pub(super) turn: tokio::sync::Mutex<()>,
     /// Held while a snapshot is written.
@@ -109,6 +111,7 @@ impl Shared {
             settling,
             lease,
             bell,
+            tally: Tally::default(),
             turn: tokio::sync::Mutex::default(),
             folding: tokio::sync::Mutex::default(),
         }
@@ -122,11 +125,14 @@ impl Shared {
             let _turn = shared.turn.lock().await;
             match shared.journal.look().await {
                 Ok(Seen { news, began }) => {
+                    let is_news = !news.records.is_empty() || news.snapshot.is_some();
+                    shared.tally.note_look(if is_news { LookEnd::News } else { LookEnd::Unchanged });
                     shared.take(news);
                     shared.lease.extend(began);
                     true
                 }
                 Err(error) => {
+                    shared.tally.note_look(if error.is_lost { LookEnd::Lost } else { LookEnd::Failed });
                     shared.lease.note_failure(&error, error.is_lost);
                     false
                 }
@@ -136,7 +142,10 @@ impl Shared {
             Ok(Ok(true)) => return Ok(()),
             Ok(Ok(false)) => return Err(OutOfReach),
             Ok(Err(panic)) => panic.to_string(),
-            Err(_) => "it does not answer in time".to_owned(),
+            Err(_) => {
+                self.tally.note_look(LookEnd::Late);
+                "it does not answer in time".to_owned()
+            }
         };
         // Meanwhile somebody else may have had an answer.
         if !self.lease.has_time_left() {

@@ -45,7 +45,7 @@ async fn a_page_is_valid_until_a_newer_record_names_it() {
     let invalidations = invalidations();
     let (named, other) = (page("/a", 0, "j"), page("/b", 0, "j"));
     assert_eq!(invalidations.judge(&named), Verdict::Valid);
-    assert_eq!(invalidations.submit(names("/a")).await.unwrap(), Sequence(1));
+    assert_eq!(invalidations.submit(names("/a")).await.unwrap().sequence, Sequence(1));
     assert_eq!(invalidations.judge(&named), Verdict::Invalid);
     assert_eq!(invalidations.judge(&other), Verdict::Valid);
     assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Valid);
@@ -74,9 +74,9 @@ async fn an_id_is_one_invalidation_also_in_one_batch() {
     let invalidations = invalidations();
     let with_id = || Record { id: Some("x".into()), ..names("/a") };
     let (a, b) = tokio::join!(invalidations.submit(with_id()), invalidations.submit(with_id()));
-    assert_eq!((a.unwrap(), b.unwrap()), (Sequence(1), Sequence(1)));
-    assert_eq!(invalidations.submit(with_id()).await.unwrap(), Sequence(1));
-    assert_eq!(invalidations.submit(names("/b")).await.unwrap(), Sequence(2));
+    assert_eq!((a.unwrap().sequence, b.unwrap().sequence), (Sequence(1), Sequence(1)));
+    assert_eq!(invalidations.submit(with_id()).await.unwrap().sequence, Sequence(1));
+    assert_eq!(invalidations.submit(names("/b")).await.unwrap().sequence, Sequence(2));
 }
 
 /// A journal that fails as often as it is told to.

@@ -94,8 +94,11 @@ impl Handler {
         }
         let Some(record) = self.own_path(visit, "PURGE") else { return self.reject(Refusal::BadTarget) };
         let (status, text) = match self.invalidations.submit(record).await {
-            Ok(sequence) => (StatusCode::OK, format!("Invalidated as number {sequence}.")),
-            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("Not invalidated: {error}. Please try again.")),
+            Ok(made) => (StatusCode::OK, format!("Invalidated as number {}.", made.sequence)),
+            Err(error) => {
+                self.metrics.invalidation_failures.inc();
+                (StatusCode::SERVICE_UNAVAILABLE, format!("Not invalidated: {error}. Please try again."))
+            }
         };
         (Outcome::Purge, notice::notice(status, &text, outcome::rejected("purge")))
     }

@@ -449,7 +449,7 @@ fn slow() -> (Gate, Arc<Slow>, Arc<Invalidations>) {
 fn submit(invalidations: &Arc<Invalidations>, id: Option<&str>) -> tokio::task::JoinHandle<Sequence> {
     let record = Record { all: true, id: id.map(Arc::from), ..Record::default() };
     let invalidations = Arc::clone(invalidations);
-    tokio::spawn(async move { invalidations.submit(record).await.unwrap() })
+    tokio::spawn(async move { invalidations.submit(record).await.unwrap().sequence })
 }
 
 /// Fails when `commit` takes one record at a time.

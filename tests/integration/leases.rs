@@ -209,7 +209,7 @@ async fn a_retry_is_not_answered_before_the_other_nodes_know_the_record() {
     assert!(started.elapsed() >= LEASE, "{:?}", started.elapsed());
     // Another node has heard of it, and knows of nobody else whether they have.
     let started = Instant::now();
-    assert_eq!(there.invalidations.submit(record()).await.unwrap(), Sequence(1));
+    assert_eq!(there.invalidations.submit(record()).await.unwrap().sequence, Sequence(1));
     assert!(started.elapsed() >= LEASE, "{:?}", started.elapsed());
     let started = Instant::now();
     there.invalidations.submit(record()).await.unwrap();

@@ -87,8 +87,9 @@ let sequence = null;
 const samples = [];
 
 function showStatus(status) {
-  const state = status.draining ? ["draining", "warn"] : status.store_errors + status.invalidation_failures > 0 ? ["running, with errors", "warn"] : ["running", "good"];
+  const state = status.draining ? ["draining", "warn"] : status.degraded ? ["degraded", "warn"] : status.store_errors + status.invalidation_failures > 0 ? ["running, with errors", "warn"] : ["running", "good"];
   showState(...state);
+  $("state").title = status.degraded ?? "";
   $("facts").textContent = `${status.version} · up ${span(status.uptime_seconds)} · ${status.config.listen} → ${status.config.origin.url}`;
   showRatio(status);
   showOutcomes(status.requests);
@@ -100,6 +101,28 @@ function showStatus(status) {
   $("now").replaceChildren(...Object.entries(now).map(([key, name]) => make("div", {}, make("dt", {}, name), make("dd", {}, whole(status.now[key] ?? 0)))));
   showReasons("refused", status.refused);
   showReasons("bypassed", status.bypassed);
+  showCluster(status.cluster, status.degraded);
+}
+
+// The nodes that share the journal; nothing where there can be only one.
+function showCluster(cluster, degraded) {
+  $("cluster").hidden = !cluster;
+  if (!cluster) return;
+  const left = cluster.lease_remaining_seconds;
+  const failed = Object.entries(cluster.ring_calls).filter(([word, count]) => word !== "acknowledged" && count > 0);
+  $("cluster-note").textContent = degraded ?? [
+    left > 0 ? `the lease has ${left.toFixed(1)} of ${cluster.lease_seconds.toFixed(1)} s left` : `at rest since ${span(cluster.lag_seconds)}: this node looks at the journal before it serves`,
+    cluster.records_behind > 0 ? `invalidations not yet applied: ${whole(cluster.records_behind)}` : null,
+    cluster.lease_waits > 0 ? `answers that waited for a lease: ${whole(cluster.lease_waits)}` : null,
+    failed.length > 0 ? `calls in vain: ${failed.map(([word, count]) => `${word} ${whole(count)}`).join(", ")}` : null,
+    cluster.swap_conflicts > 0 ? `lost races at the journal's head: ${whole(cluster.swap_conflicts)}` : null,
+  ].filter(Boolean).join(" · ");
+  $("nodes").replaceChildren(...cluster.members.map((member) => make("tr", { class: member.state },
+    make("td", {}, make("span", { class: "dot" }), member.url ?? "no address", member.this ? make("span", { class: "soft" }, " this one") : null),
+    make("td", {}, member.state === "serves" ? "serves" : "passed over: it did not answer"),
+    make("td", { class: "soft small", title: `epoch ${member.epoch}` }, member.id),
+    make("td", { class: "number" }, `${member.lease_seconds.toFixed(1)} s`),
+    make("td", { class: "number", title: member.joined_at }, ago(member.joined_at)))));
 }
 
 function showState(word, mood) {
@@ -215,10 +238,13 @@ function result(id, mood, title, ...more) {
   $(id).replaceChildren(make("p", {}, title), ...more);
 }
 
-function unmatched(answer) {
-  if (!answer.unmatched?.length) return [];
-  return [make("div", { class: "soft" }, "Nothing is stored of:"), make("ul", {}, ...answer.unmatched.slice(0, 50).map((path) => make("li", {}, path)))];
+// A title and what it is for; nothing where there is nothing.
+function names(title, list) {
+  if (!list?.length) return [];
+  return [make("div", { class: "soft" }, title), make("ul", {}, ...list.slice(0, 50).map((name) => make("li", {}, name)))];
 }
+
+const unmatched = (answer) => names("Nothing is stored of:", answer.unmatched);
 
 $("invalidate").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -255,7 +281,9 @@ $("do-it").addEventListener("click", async () => {
   try {
     const answer = await invalidate(JSON.parse(body));
     const stored = answer.stored === undefined ? "" : ` ${whole(answer.stored)} stored ${answer.stored === 1 ? "page is" : "pages are"} gone.`;
-    result("invalidate-result", "good", `Done as number ${answer.sequence}, on ${answer.nodes === 1 ? "this node" : `${answer.nodes} nodes`}.${stored}`, ...unmatched(answer));
+    const where = answer.nodes === 1 ? "this node" : `${answer.nodes} nodes`;
+    result("invalidate-result", "good", `Done as number ${answer.sequence}, on ${where}, in ${answer.took_ms} ms.${stored}`,
+      ...names("These did not answer, and their leases were waited for:", answer.waited_out), ...unmatched(answer));
   } catch (error) {
     result("invalidate-result", "bad", error.message);
   }

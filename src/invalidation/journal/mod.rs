@@ -16,7 +16,7 @@ use async_trait::async_trait;
 
 use super::selector::Record;
 use crate::chance;
-use crate::clock::{Clock, Ticks};
+use crate::clock::{Clock, Ticks, UnixMillis};
 use crate::page::{JournalId, Sequence};
 
 /// What a journal holds beyond what the caller knows: all of it when it is opened.
@@ -72,6 +72,34 @@ pub struct Other {
     pub url: Option<Arc<str>>,
     /// How long it takes until it cannot serve without having looked.
     pub wait: Duration,
+}
+
+/// A node that a shared journal names as one that may serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Different for each start of everpage.
+    pub id: Arc<str>,
+    /// Where it can be rung.
+    pub url: Option<Arc<str>>,
+    /// Another one each time it joins.
+    pub epoch: Arc<str>,
+    /// For so long after the beginning of a look it may serve.
+    pub lease: Duration,
+    /// When it joined, by its own clock.
+    pub joined: UnixMillis,
+    /// It did not answer, was waited for, and has not joined again since.
+    pub passed_over: bool,
+}
+
+/// What a shared journal said when it was last read or written.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The newest record.
+    pub newest: Sequence,
+    /// Everybody who may serve, and who was passed over; this node is among them unless it was dropped.
+    pub members: Arc<[Node]>,
+    /// How often this node wanted to change it and somebody else was first.
+    pub lost_swaps: u64,
 }
 
 /// How the nodes of a shared journal know each other.
@@ -195,6 +223,11 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     /// Nodes that may serve from what they know, this one included, as far as is known.
     fn nodes(&self) -> u32 {
         1
+    }
+
+    /// What it said last, without asking it; `None`: there is only this node.
+    fn view(&self) -> Option<View> {
+        None
     }
 }
 

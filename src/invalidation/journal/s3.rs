@@ -36,10 +36,10 @@ mod envelope;
 mod head;
 mod opening;
 mod reading;
+mod shown;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,7 +54,8 @@ use self::alone::Lock;
 use self::envelope::Unreadable;
 use self::head::{Batch, Head, INLINE_BYTES, Member, Part, random_word, ticket};
 use self::reading::{HEAD_BYTES_MAX, Missing, Pauses, RECORDS, SNAPSHOT, parse_head, read, swap};
-use super::{Appended, Circle, Journal, JournalError, Other, Recovered, Seen, Terms};
+use self::shown::Shown;
+use super::{Appended, Circle, Journal, JournalError, Other, Recovered, Seen, Terms, View};
 use crate::chance;
 use crate::clock::Ticks;
 use crate::invalidation::selector::Record;
@@ -63,10 +64,6 @@ use crate::store::s3::bucket::{Attributes, Bucket, Condition, Look, S3Error, Swa
 
 /// How long one call goes on trying: beyond, whoever waits is told to try again. Meanwhile nobody can look, so it is not much longer than a lease.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Parts after the snapshot: when to fold although they are small, so that the head stays small.
-const PARTS_MAX: usize = 500;
-/// What is said then: more than any caller waits for.
-const FOLD_NOW_BYTES: u64 = 1 << 40;
 
 /// The journal of one flavor in a bucket.
 #[derive(Debug)]
@@ -81,8 +78,7 @@ pub struct S3Journal {
     /// Held by the only writer, where swaps prove nothing.
     lock: Option<Lock>,
     state: Mutex<State>,
-    tail_bytes: AtomicU64,
-    nodes: AtomicU32,
+    shown: Shown,
 }
 
 /// Since when which mark of a member is known.
@@ -111,33 +107,13 @@ impl S3Journal {
         move |error| JournalError::new(action, error)
     }
 
-    /// [`S3Journal::note`], while nobody else knows it.
-    fn note_now(&mut self) {
-        let (tail_bytes, nodes) = Self::figures(self.state.get_mut());
-        (self.tail_bytes, self.nodes) = (tail_bytes.into(), nodes.into());
-    }
-
-    /// For those who ask without waiting.
-    fn note(&self, state: &State) {
-        let (tail_bytes, nodes) = Self::figures(state);
-        self.tail_bytes.store(tail_bytes, Ordering::Relaxed);
-        self.nodes.store(nodes, Ordering::Relaxed);
-    }
-
-    /// What [`Journal::tail_bytes`] and [`Journal::nodes`] say.
-    fn figures(State { head, .. }: &State) -> (u64, u32) {
-        let crowded = if head.parts.len() > PARTS_MAX { FOLD_NOW_BYTES } else { 0 };
-        let nodes = head.members.values().filter(|member| member.passed_over.is_none()).count();
-        (crowded + head.tail_bytes(), u32::try_from(nodes).unwrap_or(u32::MAX))
-    }
-
     /// Takes over a head that was read or written at this moment or before.
     fn take(&self, state: &mut State, head: Head, version: Version) {
         let now = self.terms.clock.ticks();
         let marks = head.members.values().filter_map(|member| member.passed_over.clone());
         state.marks = marks.map(|mark| (Arc::clone(&mark), state.marks.get(&mark).copied().unwrap_or(now))).collect();
         (state.head, state.version) = (head, version);
-        self.note(state);
+        self.shown.note(&state.head);
     }
 
     /// Reads the head, whatever it is by now.
@@ -200,7 +176,10 @@ impl S3Journal {
                     self.take(state, head, version);
                     return Ok(began);
                 }
-                Ok(Swap::Lost) => "others change it all the time".to_owned(),
+                Ok(Swap::Lost) => {
+                    self.shown.note_lost_swap();
+                    "others change it all the time".to_owned()
+                }
                 Err(error) => error.to_string(),
             };
             loop {
@@ -389,7 +368,7 @@ impl Journal for S3Journal {
     }
 
     fn tail_bytes(&self) -> u64 {
-        self.tail_bytes.load(Ordering::Relaxed)
+        self.shown.tail_bytes()
     }
 
     fn terms(&self) -> Option<Terms> {
@@ -420,8 +399,9 @@ impl Journal for S3Journal {
         }
         let condition = Condition::Is(state.version.clone());
         let swapped = swap(&self.bucket, &self.folder, &mut head, &condition).await;
-        if let Swap::Done(version) = swapped.map_err(Self::error("pass over silent nodes"))? {
-            self.take(&mut state, head, version);
+        match swapped.map_err(Self::error("pass over silent nodes"))? {
+            Swap::Done(version) => self.take(&mut state, head, version),
+            Swap::Lost => self.shown.note_lost_swap(),
         }
         Ok(())
     }
@@ -441,6 +421,10 @@ impl Journal for S3Journal {
     }
 
     fn nodes(&self) -> u32 {
-        self.nodes.load(Ordering::Relaxed)
+        self.shown.nodes()
+    }
+
+    fn view(&self) -> Option<View> {
+        Some(self.shown.view())
     }
 }

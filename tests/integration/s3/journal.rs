@@ -294,13 +294,13 @@ async fn a_page_of_before_is_not_served_by_another_process(bucket: TestBucket) {
     let there = Invalidations::start(two, recovered);
     for round in 1..=3 {
         let record = std::sync::Arc::unwrap_or_clone(record(1));
-        let sequence = here.submit(record).await.expect("is durable");
-        assert_eq!(sequence, Sequence(round));
+        let made = here.submit(record).await.expect("is durable");
+        assert_eq!(made.sequence, Sequence(round));
         // What a request does there that starts now.
         if !there.is_current() {
             there.make_current().await.expect("the journal is at hand");
         }
-        assert!(there.applied() >= sequence);
+        assert!(there.applied() >= made.sequence);
     }
     for node in [here, there] {
         let closed = node.closed();

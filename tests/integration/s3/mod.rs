@@ -14,6 +14,7 @@ mod probe;
 mod restarts;
 mod ring;
 mod serving;
+mod standing;
 mod starts;
 mod store;
 mod sweep;

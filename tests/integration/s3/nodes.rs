@@ -68,7 +68,10 @@ impl Site {
         let answer = invalidate(admin, &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         self.answered.store(version, SeqCst);
-        serde_json::from_slice(&answer.body).unwrap()
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        let told = answer["acknowledged"].as_u64().unwrap() + answer["waited_out"].as_array().unwrap().len() as u64;
+        assert_eq!(answer["nodes"], 1 + told, "{answer}");
+        answer
     }
 
     /// One visit, which must show what was answered before it began.
@@ -145,7 +148,7 @@ fn three_busy_nodes_never_serve_what_one_of_them_has_invalidated() {
             // So that there are hits between two changes.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        // One that was passed over and has not joined again yet is waited for, but not counted.
+        // On a slow machine one may have been passed over and dropped, and not have joined again yet.
         assert_eq!(counted.iter().max(), Some(&3), "{counted:?}");
         for crowd in crowds {
             crowd.end().await;

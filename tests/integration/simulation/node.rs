@@ -171,10 +171,10 @@ impl Node {
             self.around.unanswered.borrow_mut().insert(number, hook.clone());
             world.note(format_args!("hook {number}: {}", serde_json::to_string(&hook.record).unwrap()));
             match self.invalidations.submit(hook.record.clone()).await {
-                Ok(sequence) => {
+                Ok(made) => {
                     self.around.unanswered.borrow_mut().remove(&number);
                     self.answered(&promise, number, path, &hook.record).await;
-                    return world.note(format_args!("hook {number}: answered {sequence}"));
+                    return world.note(format_args!("hook {number}: answered {}", made.sequence));
                 }
                 Err(error) => world.note(format_args!("hook {number}: {error}")),
             }

@@ -87,8 +87,8 @@ fn no_thread_ever_finds_a_page_valid_after_its_invalidation_was_answered() {
             let record =
                 |path: &str| Record { paths: vec![Target { host: None, path: path.into() }], ..Record::default() };
             runtime.block_on(invalidations.submit(record("/another"))).unwrap();
-            let sequence = runtime.block_on(invalidations.submit(record(PATH))).unwrap();
-            answered.store(sequence.0, Ordering::Release);
+            let made = runtime.block_on(invalidations.submit(record(PATH))).unwrap();
+            answered.store(made.sequence.0, Ordering::Release);
             pages.iter().for_each(|page| assert_eq!(invalidations.judge(page), Verdict::Invalid, "in round {round}"));
         }
     };

@@ -1,7 +1,6 @@
 //! How does a node come to a shared journal? It reads everything, joins, and counts from then on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -11,6 +10,7 @@ use super::alone::{self, Lock};
 use super::envelope::Unreadable;
 use super::head::{Head, MEMBERS_MAX, random_word, ticket};
 use super::reading::{HEAD_BYTES_MAX, Missing, Pauses, parse_head, read, swap};
+use super::shown::Shown;
 use super::{Marks, PATIENCE, S3Journal, State, with_margin};
 use crate::chance;
 use crate::clock::{Clock, Ticks};
@@ -246,7 +246,7 @@ impl Joining {
         let (id, secret) = (head.journal.clone(), Arc::clone(&head.secret));
         let pending = head.nonce.clone();
         let state = State { told, head, version, marks: Marks::new(), own: None, has_left: false, pending };
-        let mut journal = S3Journal {
+        S3Journal {
             bucket: self.bucket.clone(),
             folder: self.folder.clone(),
             id,
@@ -255,12 +255,9 @@ impl Joining {
             secret,
             terms: Terms { lease: self.lease, clock: self.clock, began },
             lock,
-            tail_bytes: AtomicU64::new(0),
-            nodes: AtomicU32::new(1),
+            shown: Shown::of(&state.head),
             state: Mutex::new(state),
-        };
-        journal.note_now();
-        journal
+        }
     }
 }
 

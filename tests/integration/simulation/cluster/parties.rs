@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use everpage::invalidation::Invalidations;
 use everpage::invalidation::journal::{Circle, Other};
-use everpage::invalidation::ring::Bell;
+use everpage::invalidation::ring::{Bell, Unheard};
 use everpage::page::{JournalId, Object, ObjectName, PathId, Sequence};
 use everpage::proxy::origin::{IncomingBody, Origin, OriginError, OutgoingBody};
 use everpage::store::{Listed, Listing, Store, StoreError, Usage};
@@ -136,17 +136,23 @@ impl Network {
     }
 
     /// As the handler of the ring does it.
-    async fn heed(self, rung: Rung, node: Arc<str>, journal: JournalId, sequence: Sequence) -> Option<Sequence> {
+    async fn heed(
+        self,
+        rung: Rung,
+        node: Arc<str>,
+        journal: JournalId,
+        sequence: Sequence,
+    ) -> Result<Sequence, Unheard> {
         rung.gate.pass().await;
-        let circle = rung.invalidations.circle()?;
+        let circle = rung.invalidations.circle().ok_or(Unheard::Refused)?;
         if circle.node != node || *rung.invalidations.journal_id() != journal {
             self.world.count("rings for somebody else");
-            return None;
+            return Err(Unheard::AnotherNode);
         }
         if self.lie == Lie::RingWithoutSequence {
-            return Some(sequence);
+            return Ok(sequence);
         }
-        let applied = rung.invalidations.heed(sequence).await.ok();
+        let applied = rung.invalidations.heed(sequence).await.map_err(|_| Unheard::JournalOutage);
         rung.gate.pass().await;
         applied
     }
@@ -161,7 +167,7 @@ impl Bell for Network {
         _: &Circle,
         journal: &JournalId,
         sequence: Sequence,
-    ) -> Option<Sequence> {
+    ) -> Result<Sequence, Unheard> {
         self.gate.pass().await;
         if self.world.chance(self.storm.ring_loses) {
             self.world.count("rings lost");
@@ -170,18 +176,23 @@ impl Bell for Network {
         self.travel().await;
         let Some(rung) = self.addresses.lock().get(url).cloned() else {
             self.world.count("rings at nobody's door");
-            return None;
+            return Err(Unheard::Unreachable);
         };
         let heed = self.clone().heed(rung, Arc::clone(&other.node), journal.clone(), sequence);
         // Who rings may hang up while the other looks, which then goes on or not.
-        let applied = if self.world.chance(50) { tokio::spawn(heed).await.ok()? } else { heed.await };
+        let applied =
+            if self.world.chance(50) { tokio::spawn(heed).await.unwrap_or(Err(Unheard::Silent)) } else { heed.await };
         if self.world.chance(self.storm.ring_loses) {
             self.world.count("answers to rings lost");
-            return None;
+            return Err(Unheard::Unreachable);
         }
         self.travel().await;
         self.gate.pass().await;
-        self.world.count(if applied >= Some(sequence) { "rings answered" } else { "rings in vain" });
+        self.world.count(if applied.is_ok_and(|applied| applied >= sequence) {
+            "rings answered"
+        } else {
+            "rings in vain"
+        });
         self.world.note(format_args!("ring: {url} has applied {applied:?} of {sequence}"));
         applied
     }

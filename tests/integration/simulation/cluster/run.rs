@@ -202,8 +202,8 @@ async fn submit(node: &Node, number: u64, record: &Record) -> bool {
         node.invalidations.submit(record.clone()).await
     });
     match submitted.await {
-        Some(Ok(sequence)) => {
-            world.note(format_args!("hook {number}: answered {sequence}"));
+        Some(Ok(made)) => {
+            world.note(format_args!("hook {number}: answered {}", made.sequence));
             true
         }
         Some(Err(error)) => {
