@@ -11,6 +11,7 @@ use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncBufReadExt as _, BufReader as AsyncBufReader};
 
 use crate::EMULATOR;
+use crate::process::Place;
 use crate::support::{Liar, Lie};
 
 /// The one bucket.
@@ -71,6 +72,11 @@ impl Emulator {
         let mut emulator = Emulator { child, input, output, url: String::new() };
         emulator.url = emulator.answer();
         emulator
+    }
+
+    /// Its bucket.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place::new(&self.url, BUCKET)
     }
 
     fn answer<T: DeserializeOwned>(&mut self) -> T {

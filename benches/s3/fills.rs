@@ -25,7 +25,7 @@ pub(crate) async fn measure() {
 async fn of_size(kib: u64) {
     let mut emulator = Emulator::start();
     let origin = Origin::default().start().await;
-    let everpage = Everpage::start(origin, &emulator.url, "");
+    let everpage = Everpage::start(origin, &emulator.place(), "");
     let (mut rates, mut costs, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let (stored, before, started) = (emulator.count(), everpage.cpu_seconds(), Instant::now());

@@ -30,7 +30,7 @@ pub(crate) async fn measure() {
 async fn of_size(kib: u64) {
     let mut emulator = Emulator::start();
     let origin = Origin::default().start().await;
-    let everpage = Everpage::start(origin, &emulator.url, "[memory]\ncapacity = 0");
+    let everpage = Everpage::start(origin, &emulator.place(), "[memory]\ncapacity = 0");
     let path = move |number: u64| format!("/{}/{}", kib << 10, number % PAGES);
     let mut visitor = Visitor::connect(everpage.public).await.expect("everpage listens");
     for number in 0..PAGES {

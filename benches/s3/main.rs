@@ -11,10 +11,12 @@ mod fills;
 mod hits;
 mod memory;
 mod origin;
+#[path = "../shared/process.rs"]
 mod process;
 mod soak;
 mod start;
 mod support;
+#[path = "../shared/visitor.rs"]
 mod visitor;
 
 use tokio::runtime::Runtime;

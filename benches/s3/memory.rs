@@ -21,14 +21,14 @@ pub(crate) async fn measure() {
     let origin = Origin::default().start().await;
     for (kind, words) in [("chunked", "fetched, length unknown"), ("stream", "fetched, Content-Length")] {
         let mut emulator = Emulator::start();
-        let everpage = Everpage::start(origin, &emulator.url, SETTINGS);
+        let everpage = Everpage::start(origin, &emulator.place(), SETTINGS);
         let started = Instant::now();
         all(&everpage, kind, "stored").await;
         emulator.holds(BODIES).await;
         report(words, &everpage, started.elapsed());
         drop(everpage);
         if kind == "stream" {
-            let everpage = Everpage::start(origin, &emulator.url, SETTINGS);
+            let everpage = Everpage::start(origin, &emulator.place(), SETTINGS);
             let started = Instant::now();
             all(&everpage, kind, "detail=s3").await;
             report("served from S3", &everpage, started.elapsed());

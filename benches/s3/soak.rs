@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use rand::prelude::*;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::emulator::Emulator;
+use crate::emulator::{BUCKET, Emulator};
 use crate::origin::Origin;
-use crate::process::Everpage;
+use crate::process::{Everpage, Place};
 use crate::support::{Fault, Link, Refusal};
 use crate::visitor::{Answer, Visitor};
 
@@ -185,7 +185,7 @@ pub(crate) async fn run(minutes: u64) {
 
 impl Keeper {
     fn start(&mut self) {
-        let everpage = Everpage::start(self.origin, &self.link.url(), SETTINGS);
+        let everpage = Everpage::start(self.origin, &Place::new(&self.link.url(), BUCKET), SETTINGS);
         *self.site.addresses.lock() = Some((everpage.public, everpage.admin));
         self.everpage = Some(everpage);
         (self.born, self.samples) = (Instant::now(), Vec::new());

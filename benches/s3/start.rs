@@ -15,7 +15,7 @@ const PATH: &str = "/16384/first";
 pub(crate) async fn measure() {
     let mut emulator = Emulator::start();
     let origin = Origin::default().start().await;
-    let everpage = Everpage::start(origin, &emulator.url, "");
+    let everpage = Everpage::start(origin, &emulator.place(), "");
     let mut visitor = Visitor::connect(everpage.public).await.expect("everpage listens");
     visitor.get(PATH).await.expect("an answer comes");
     emulator.holds(1).await;
@@ -25,7 +25,7 @@ pub(crate) async fn measure() {
     let mut requests = Vec::new();
     for _ in 0..STARTS {
         let (before, started) = (emulator.requests(), Instant::now());
-        let everpage = Everpage::start(origin, &emulator.url, "");
+        let everpage = Everpage::start(origin, &emulator.place(), "");
         let mut visitor = Visitor::connect(everpage.public).await.expect("everpage listens");
         let answer = visitor.get(PATH).await.expect("an answer comes");
         seconds.push(started.elapsed().as_secs_f64());

@@ -73,9 +73,13 @@ pub struct Server {
 impl Server {
     /// On free ports, with the pages in `folder/pages`, before `origin`.
     pub fn start(folder: &Path, origin: &Origin, more: &[&str]) -> Self {
-        let origin = origin.url();
+        Server::start_before(folder, &origin.url(), more)
+    }
+
+    /// The same, before whatever answers there.
+    pub fn start_before(folder: &Path, origin: &str, more: &[&str]) -> Self {
         let usual =
-            ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "pages", "--origin", &origin];
+            ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "pages", "--origin", origin];
         let mut child = everpage(folder, &[&usual[..], more].concat()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, addresses) = channel();

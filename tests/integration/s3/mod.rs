@@ -1,6 +1,7 @@
 //! Pages in S3: on the servers that `tests/s3/up` starts, and on stand-ins for those that lie.
 
 mod bucket;
+mod cluster;
 mod commands;
 mod export;
 mod faults;

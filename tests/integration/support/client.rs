@@ -58,6 +58,18 @@ impl Ask {
         answer.expect("the answer's body ends")
     }
 
+    /// Sends it to somebody who may be dead or hang; `None`: no whole answer has come within this time.
+    pub async fn attempt(self, patience: Duration) -> Option<Answer> {
+        let answer = async {
+            let stream = TcpStream::connect(self.address).await.ok()?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+            tokio::spawn(connection);
+            let response = sender.send_request(self.request.map(Full::new)).await.ok()?;
+            Some(Answer::read(response).await).filter(|answer| answer.complete)
+        };
+        tokio::time::timeout(patience, answer).await.ok().flatten()
+    }
+
     /// Sends it in a task of its own. See `Proxy::settle` for how to know that it has been taken up.
     pub fn start(self) -> JoinHandle<Answer> {
         tokio::spawn(self.send())

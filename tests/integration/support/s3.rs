@@ -16,6 +16,9 @@ pub const SECRET_KEY: &str = "SECRETX";
 /// The one that all S3 servers take.
 pub const REGION: &str = "us-east-1";
 
+/// No test waits longer for a server.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A real S3 server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
@@ -80,9 +83,7 @@ pub fn client(endpoint: &str) -> Client {
         .force_path_style(true)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled())
-        .timeout_config(
-            aws_sdk_s3::config::timeout::TimeoutConfig::builder().operation_timeout(super::client::PATIENCE).build(),
-        )
+        .timeout_config(aws_sdk_s3::config::timeout::TimeoutConfig::builder().operation_timeout(PATIENCE).build())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
     Client::from_conf(config)

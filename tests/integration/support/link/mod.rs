@@ -1,4 +1,4 @@
-//! The line between everpage and an S3 server, which breaks as told.
+//! The line between everpage and an S3 server, or between two nodes, which breaks as told.
 //!
 //! HTTP on both sides, so that a fault can be for one request; each request takes a connection of its own to the server, so
 //! that no fault is the pool's. All header fields pass unchanged, `Host` too: a signature covers it.
@@ -32,6 +32,8 @@ pub enum Fault {
     BlackHole,
     /// Each answer comes late, and its body at so many bytes a second.
     Slow { first_byte: Duration, bytes_per_second: u64 },
+    /// Each answer comes late, as from far away; its body at full speed.
+    Late(Duration),
     /// The connection is reset after at most so many bytes of the answer's body, if that has more.
     ResetBody { after: u64 },
     /// The server carries the request out; its answer is lost, and the connection ends.
@@ -73,13 +75,18 @@ struct Planned {
 }
 
 struct Shared {
-    server: SocketAddr,
+    /// `None`: nobody is there, connections end without an answer.
+    server: Mutex<Option<SocketAddr>>,
     standing: watch::Sender<Fault>,
     planned: Mutex<Vec<Planned>>,
     passed: Mutex<Vec<Passing>>,
 }
 
 impl Shared {
+    fn server(&self) -> Option<SocketAddr> {
+        *self.server.lock()
+    }
+
     /// Writes the request down, and says what happens to it.
     fn take(&self, passing: Passing) -> Fault {
         let mut planned = self.planned.lock();
@@ -108,9 +115,16 @@ impl Link {
     /// A link to the server of this endpoint, without a fault.
     pub async fn to(endpoint: &str) -> Self {
         let authority = endpoint.strip_prefix("http://").expect("an http URL").trim_end_matches('/');
+        let link = Link::to_nowhere_yet().await;
+        link.lead_to(authority.parse().expect("an address and a port"));
+        link
+    }
+
+    /// A link whose server is started later, with the link's address in its settings.
+    pub async fn to_nowhere_yet() -> Self {
         let (standing, faults) = watch::channel(Fault::None);
         let (holds, held) = watch::channel(0);
-        let server = authority.parse().expect("an address and a port");
+        let server = Mutex::default();
         let shared = Arc::new(Shared { server, standing, planned: Mutex::default(), passed: Mutex::default() });
         let port = traffic::Port::reserve();
         let address = port.address();
@@ -118,6 +132,11 @@ impl Link {
         let mut link = Link { address, shared, held, traffic };
         link.held.changed().await.expect("the traffic runs");
         link
+    }
+
+    /// From now on requests go there: a server that was started again has another port.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.shared.server.lock() = Some(server);
     }
 
     /// Where it listens, as an endpoint.

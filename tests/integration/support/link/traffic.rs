@@ -138,7 +138,7 @@ async fn pass(
             Ok(refusal.response().map(body::whole))
         }
         Fault::LoseAnswer => {
-            forward(request, shared.server).await?.into_body().collect().await?;
+            forward(request, shared.server()).await?.into_body().collect().await?;
             Err("told to lose the answer".into())
         }
         Fault::HoldRequest(gate) => {
@@ -147,31 +147,36 @@ async fn pass(
             // A task of its own: the server gets what the client sent even if the client has gone since.
             let late = tokio::spawn(async move {
                 gate.pass().await;
-                forward(Request::from_parts(head, body::whole(body)), shared.server).await
+                forward(Request::from_parts(head, body::whole(body)), shared.server()).await
             });
             Ok(late.await??.map(body::unchanged))
         }
         Fault::HoldAnswer(gate) => {
-            let (head, body) = forward(request, shared.server).await?.into_parts();
+            let (head, body) = forward(request, shared.server()).await?.into_parts();
             let body = body.collect().await?.to_bytes();
             gate.pass().await;
             Ok(Response::from_parts(head, body::whole(body)))
         }
         Fault::Slow { first_byte, bytes_per_second } => {
-            let answer = forward(request, shared.server).await?;
+            let answer = forward(request, shared.server()).await?;
             tokio::time::sleep(first_byte).await;
             Ok(answer.map(|body| body::slow(body, bytes_per_second)))
         }
+        Fault::Late(delay) => {
+            let answer = forward(request, shared.server()).await?;
+            tokio::time::sleep(delay).await;
+            Ok(answer.map(body::unchanged))
+        }
         Fault::ResetBody { after } => {
-            let answer = forward(request, shared.server).await?;
+            let answer = forward(request, shared.server()).await?;
             Ok(answer.map(|body| body::reset_after(body, after, signals)))
         }
         Fault::SkewDate(seconds) => {
-            let mut answer = forward(request, shared.server).await?;
+            let mut answer = forward(request, shared.server()).await?;
             skew(answer.headers_mut(), seconds);
             Ok(answer.map(body::unchanged))
         }
-        Fault::None => Ok(forward(request, shared.server).await?.map(body::unchanged)),
+        Fault::None => Ok(forward(request, shared.server()).await?.map(body::unchanged)),
     }
 }
 
@@ -188,13 +193,13 @@ fn passing(request: &Request<Incoming>) -> Passing {
 }
 
 /// Sends it to the server on a connection of its own.
-async fn forward<B>(mut request: Request<B>, server: SocketAddr) -> Result<Response<Incoming>, Broken>
+async fn forward<B>(mut request: Request<B>, server: Option<SocketAddr>) -> Result<Response<Incoming>, Broken>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Broken>,
 {
     end_hop(request.headers_mut());
-    let stream = TcpStream::connect(server).await?;
+    let stream = TcpStream::connect(server.ok_or("leads nowhere yet")?).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // It ends with its answer, or when the client's connection does.

@@ -10,12 +10,25 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::emulator::BUCKET;
-
 /// The time that a start may take, faults included.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of the fields that count CPU time in `/proc/<pid>/stat`: Linux says 100 on every machine.
 const TICKS_A_SECOND: f64 = 100.0;
+
+/// Where pages lie.
+pub(crate) struct Place<'a> {
+    pub(crate) endpoint: &'a str,
+    pub(crate) bucket: &'a str,
+    pub(crate) access_key: &'a str,
+    pub(crate) secret_key: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// For a server that takes any keys.
+    pub(crate) fn new(endpoint: &'a str, bucket: &'a str) -> Self {
+        Place { endpoint, bucket, access_key: "key", secret_key: "secret" }
+    }
+}
 
 /// A running everpage with `store.kind = "s3"`; it is killed with this value.
 pub(crate) struct Everpage {
@@ -26,16 +39,17 @@ pub(crate) struct Everpage {
 }
 
 impl Everpage {
-    /// Before this origin, with its pages at this S3 endpoint, and some more lines of `config.toml` that begin with sections.
+    /// Before this origin, with its pages in this place, and some more lines of `config.toml` that begin with sections.
     ///
     /// # Panics
     /// It does not start.
-    pub(crate) fn start(origin: SocketAddr, endpoint: &str, more: &str) -> Self {
+    pub(crate) fn start(origin: SocketAddr, place: &Place<'_>, more: &str) -> Self {
+        let Place { endpoint, bucket, access_key, secret_key } = place;
         let folder = TempDir::new().expect("the system has a folder for temporary files");
         let config = format!(
-            "[origin]\nurl = \"http://{origin}\"\n[store]\nkind = \"s3\"\n[store.s3]\nbucket = \"{BUCKET}\"\n\
-             create_bucket = true\nregion = \"us-east-1\"\nendpoint_url = \"{endpoint}\"\naccess_key = \"key\"\n\
-             secret_key = \"secret\"\n{more}\n"
+            "[origin]\nurl = \"http://{origin}\"\n[store]\nkind = \"s3\"\n[store.s3]\nbucket = \"{bucket}\"\n\
+             create_bucket = true\nregion = \"us-east-1\"\nendpoint_url = \"{endpoint}\"\naccess_key = \"{access_key}\"\n\
+             secret_key = \"{secret_key}\"\n{more}\n"
         );
         fs::write(folder.path().join("config.toml"), config).expect("a temporary file can be written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_everpage"));
@@ -89,10 +103,15 @@ impl Everpage {
         folder.count()
     }
 
+    /// Sends a signal: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "a signal can be sent");
+    }
+
     /// Sends a signal, `TERM` or `KILL`, and waits for the end. Returns whether it ended well.
     pub(crate) async fn end(mut self, signal: &str) -> bool {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "a signal can be sent");
+        self.signal(signal);
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status.success();
