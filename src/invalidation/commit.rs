@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
+use super::folding::Folding;
 use super::journal::Other;
 use super::ring::{longest_wait, ring};
 use super::selector::Record;
@@ -17,8 +18,8 @@ use crate::page::Sequence;
 
 /// Records that go into the journal in one write.
 const BATCH_MAX: usize = 1_000;
-/// Bytes that the journal grows by until it is folded into a snapshot (again, if that failed: it takes a moment in which no record is written).
-pub(super) const FOLD_BYTES: u64 = 32 << 20;
+/// Their bytes, about, unless one alone has more: far below what a reader takes for an object of the journal.
+const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// How long taking leave of the other nodes may take: the process wants to end.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,15 +39,18 @@ pub(super) struct Waiting {
 /// Writes what waits, as one batch (group commit), applies it, and only then answers.
 pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waiting>, waits: TaskTracker) {
     let mut waiting = Vec::new();
-    let mut fold_beyond = FOLD_BYTES;
+    let folding = Arc::new(Folding::new(shared.journal.terms().is_some()));
     let mut pause = RETRY_PAUSES.0;
     loop {
-        let next = queue.recv_many(&mut waiting, BATCH_MAX);
-        let is_overdue = shared.has_overdue.load(Ordering::Acquire);
-        let count = if is_overdue { timeout(pause, next).await } else { Ok(next.await) };
-        let is_last = count == Ok(0);
+        shared.journal.give_way().await;
+        let is_last = waiting.is_empty() && {
+            let next = queue.recv_many(&mut waiting, BATCH_MAX);
+            let is_overdue = shared.has_overdue.load(Ordering::Acquire);
+            let count = if is_overdue { timeout(pause, next).await } else { Ok(next.await) };
+            count == Ok(0)
+        };
         hear_of_ids(&shared, &mut waiting).await;
-        let batch = Batch::gather(&shared, waiting.drain(..));
+        let batch = Batch::gather(&shared, &mut waiting);
         if !batch.is_empty() {
             let is_durable = write(&shared, batch, &waits).await;
             // What cannot be written must not keep the journal from being read.
@@ -55,10 +59,7 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
         if is_last {
             return leave(&shared).await;
         }
-        if shared.journal.tail_bytes() > fold_beyond {
-            fold(&shared, &waits).await;
-            fold_beyond = shared.journal.tail_bytes().saturating_add(FOLD_BYTES);
-        }
+        folding.fold_if_due(&shared, &waits).await;
     }
 }
 
@@ -79,20 +80,6 @@ async fn hear_of_ids(shared: &Arc<Shared>, waiting: &mut Vec<Waiting>) {
     for Waiting { answer, .. } in waiting.extract_if(.., |waiting| is_unknown(waiting)) {
         let _ = answer.send(Err(why.clone()));
     }
-}
-
-/// Folds a journal of this node's own at once, before it takes further records; a shared one beside them: its snapshot may take minutes to get there.
-async fn fold(shared: &Arc<Shared>, waits: &TaskTracker) {
-    if shared.journal.terms().is_none() {
-        return shared.fold().await;
-    }
-    let shared = Arc::clone(shared);
-    waits.spawn(async move {
-        // One at a time.
-        if let Ok(_folding) = shared.folding.try_lock() {
-            shared.fold().await;
-        }
-    });
 }
 
 /// True if it is durable.
@@ -203,8 +190,18 @@ enum Place {
 }
 
 impl Batch {
-    fn gather(shared: &Shared, waiting: impl Iterator<Item = Waiting>) -> Self {
-        let records = shared.overdue.lock().records.clone();
+    /// Takes what fits, and one of those who wait at least.
+    fn gather(shared: &Shared, waiting: &mut Vec<Waiting>) -> Self {
+        let mut room = BATCH_BYTES_MAX;
+        let mut fits = |record: &Arc<Record>| {
+            let bytes = record.bytes();
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        };
+        let records: Vec<_> = shared.overdue.lock().records.iter().take_while(|record| fits(record)).cloned().collect();
+        let count = waiting.iter().take_while(|waiting| fits(&waiting.record)).count();
+        let waiting = waiting.drain(..count.max(1).min(waiting.len()));
         let has_happened = (0..records.len()).collect();
         let mut batch = Batch { records, has_happened, askers: Vec::new() };
         let mut positions: HashMap<Arc<str>, usize> = HashMap::new();

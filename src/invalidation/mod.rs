@@ -29,6 +29,8 @@
 //!
 //! - A look's news are applied before the lease is longer, and in the order in which the journal told them, whoever asked.
 //! - A request that finds the lease run out looks first, once for all who wait; if it cannot, it goes to the origin.
+//! - A node that starts serves once it has applied everything up to the head on which it joined; until then, nobody hears from it, and all wait for its
+//!   lease.
 //! - An append is a look too: its swap shows that nothing came between.
 //! - A page from the future of what this node knows is not valid *here* yet: the next look makes it so.
 //!
@@ -51,6 +53,7 @@
 
 pub mod body;
 mod commit;
+mod folding;
 pub mod index;
 pub mod journal;
 mod lease;

@@ -59,6 +59,18 @@ impl Record {
         self.paths.len() + self.prefixes.len() + self.tags.len()
     }
 
+    /// About how many bytes it takes in the journal.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        /// Braces, names of fields, the time.
+        const AROUND: usize = 32;
+        let host = |host: &Option<Arc<str>>| host.as_ref().map_or(0, |host| host.len() + AROUND);
+        let targets = self.paths.iter().chain(&self.prefixes);
+        let targets: usize = targets.map(|target| target.path.len() + host(&target.host) + AROUND).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + AROUND).sum();
+        AROUND + targets + tags + host(&self.id) + host(&self.host) + host(&self.reason)
+    }
+
     /// Names no page at all: nothing would change by it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -51,8 +51,6 @@ pub(super) struct Shared {
     pub(super) tally: Tally,
     /// Held from a call of the journal until what it told is applied: news are applied in the order in which they were told.
     pub(super) turn: tokio::sync::Mutex<()>,
-    /// Held while a snapshot is written.
-    pub(super) folding: tokio::sync::Mutex<()>,
 }
 
 /// Records of changes that have happened and are not durable yet.
@@ -113,7 +111,6 @@ impl Shared {
             bell,
             tally: Tally::default(),
             turn: tokio::sync::Mutex::default(),
-            folding: tokio::sync::Mutex::default(),
         }
     }
 

@@ -160,7 +160,7 @@ impl Journal for Unfoldable {
     }
 
     async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
-        let bytes = commit::FOLD_BYTES / RECORDS_UNTIL_FOLD * records.len() as u64;
+        let bytes = folding::FOLD_BYTES / RECORDS_UNTIL_FOLD * records.len() as u64;
         self.tail_bytes.fetch_add(bytes, Ordering::SeqCst);
         self.inner.append(records).await
     }
@@ -185,4 +185,49 @@ async fn a_journal_that_cannot_be_folded_is_tried_again_only_when_it_has_grown()
         invalidations.submit(names("/a")).await.unwrap();
     }
     assert_eq!(journal.tries.load(Ordering::SeqCst), 2);
+}
+
+/// A journal that notes the largest batch, in bytes.
+#[derive(Debug)]
+struct Weighing(MemoryJournal, AtomicU64);
+
+#[async_trait::async_trait]
+impl Journal for Weighing {
+    fn id(&self) -> JournalId {
+        self.0.id()
+    }
+
+    async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
+        let bytes: usize = records.iter().map(|record| serde_json::to_string(&**record).unwrap().len()).sum();
+        self.1.fetch_max(bytes as u64, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.0.append(records).await
+    }
+
+    async fn fold(&self, _: Sequence, _: Vec<u8>) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn tail_bytes(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn what_waits_together_goes_into_the_journal_in_batches_that_readers_can_bear() {
+    const MIB: usize = 1 << 20;
+    let journal = Arc::new(Weighing(MemoryJournal::new(JournalId("j".into())), 0.into()));
+    let invalidations = Invalidations::start(Arc::clone(&journal) as Arc<dyn Journal>, Recovered::default());
+    let invalidations = Arc::new(invalidations);
+    let mut clients = tokio::task::JoinSet::new();
+    for mib in std::iter::repeat_n(1, 40).chain([20]) {
+        let invalidations = Arc::clone(&invalidations);
+        let record = Record { tags: vec!["t".repeat(mib * MIB).into()], ..Record::default() };
+        clients.spawn(async move { invalidations.submit(record).await });
+    }
+    let made: Vec<_> = clients.join_all().await.into_iter().map(|made| made.unwrap().sequence.0).collect();
+    assert_eq!(made.iter().copied().collect::<std::collections::BTreeSet<_>>(), (1..=41).collect());
+    // The one that is larger than a batch goes alone.
+    let largest = journal.1.load(Ordering::SeqCst) as usize;
+    assert!(largest > 2 * MIB && largest < 21 * MIB, "{largest}");
 }

@@ -6,6 +6,7 @@
 //! | `journal` | the page belongs to a journal that is no more |
 //! | `damaged` | it bears the name of a page and is torn, damaged or misplaced |
 //! | `old-version` | it lies in the folder of a lower `cache.version`, was written longer than `store.s3.sweep_old_versions_after` ago, and so was the first sweep of ours |
+//! | `leftover` | it was written for the journal more than a day ago, and the journal's head does not name it |
 //! | `culled` | there are more than `max_entries` or `max_bytes`: one in `cull_frequency`, or more if need be, the oldest first |
 //!
 //! Multipart uploads below the location that nobody has completed within a day are ended, too.
@@ -28,6 +29,7 @@
 
 mod ages;
 mod culling;
+mod leftovers;
 mod old_versions;
 mod pages;
 mod run;
@@ -51,6 +53,8 @@ use crate::store::s3::bucket::S3Error;
 
 /// How long an upload may take.
 const UPLOAD_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How long it takes at most, and far beyond, until what was written for the journal is named by it.
+const NAMING_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long a lock must have been left alone before another node takes it over.
 const TAKEOVER_AFTER: Duration = Duration::from_secs(300);
 
@@ -69,6 +73,8 @@ pub struct Terms {
     pub old_versions_after: Duration,
     /// How old multipart uploads are left to grow.
     pub uploads_after: Duration,
+    /// How old objects of the journal that it does not name are left to grow.
+    pub leftovers_after: Duration,
     /// Pages that may lie there.
     pub max_entries: Option<u64>,
     /// Bytes that they may take.
@@ -90,6 +96,7 @@ impl Terms {
             rate: settings.sweep_rate,
             old_versions_after: settings.sweep_old_versions_after,
             uploads_after: UPLOAD_MAX,
+            leftovers_after: NAMING_MAX,
             max_entries: settings.max_entries,
             max_bytes: settings.max_bytes,
             cull_frequency: settings.cull_frequency,
@@ -109,6 +116,8 @@ enum Death {
     Damaged,
     /// It lies in the folder of a lower version.
     OldVersion,
+    /// The journal does not name it.
+    Leftover,
     /// There are too many.
     Culled,
 }
@@ -120,6 +129,7 @@ impl Death {
             Death::Journal => "journal",
             Death::Damaged => "damaged",
             Death::OldVersion => "old-version",
+            Death::Leftover => "leftover",
             Death::Culled => "culled",
         }
     }

@@ -175,6 +175,9 @@ pub trait Journal: Send + Sync + fmt::Debug + 'static {
     /// Nothing is claimed; the next call tries again from a clean state. In a shared journal the records may still turn up.
     async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError>;
 
+    /// Waits until other nodes have had their turn, where there are any: to be called before what will be appended next is gathered.
+    async fn give_way(&self) {}
+
     /// Replaces everything up to `sequence` by a snapshot, so that the next opening is quick. A `sequence` that is folded already
     /// changes nothing.
     ///

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <flavor>/journal/head                       who may serve, the newest records, the names of everything else
-//! <flavor>/journal/records/<first>-<word>     older records, or very many
+//! <flavor>/journal/records/<first>-<word>     older records
+//! <flavor>/journal/records/<word>             very many, appended in one go: they have the numbers that the head says
 //! <flavor>/journal/snapshots/<last>-<word>    the folded index
 //! <flavor>/journal/lock                       only where the server cannot swap: [`open_alone`]
 //! ```
@@ -11,6 +12,11 @@
 //!   names is written before it and never changed.
 //! - A swap that was lost (412) is tried again on the head that won. One whose answer is lost may have been carried out: the head is read, and the word
 //!   of the batch looked for in it. The word is the same at each try, and at most one of them can succeed.
+//! - Who has appended gives way before it appends again, so that each node gets its turn (`turns`). A node without others never waits.
+//! - A large batch is written once, before the head that will name it is known. What was written for a swap that was lost is removed once a later
+//!   head has been seen, since it cannot be carried out any more; what is forgotten, by the sweeper after a day ([`leftovers`]).
+//! - A node that starts reads everything first and joins with a swap on the head that it has read to the end. If that is lost, it reads only what is new.
+//! - Who was waited for in vain is marked by the next append in the same swap, or by one of its own if none comes. A mark has a new word for each try.
 //! - An append whose outcome stays unknown is an error: nothing is claimed. If it was carried out, the next look shows it like a record of somebody else.
 //! - A look is a conditional GET. It counts only if it shows this node as a member; otherwise the node joins again first.
 //! - A head of another journal, or none, is never taken over while the process lives: the lease runs out, and requests go to the origin.
@@ -32,38 +38,51 @@
 //! one of several writers can win. Where a server breaks the latter, one node can use it, by a lock: [`open_alone`], which says what remains possible.
 
 mod alone;
+mod changing;
 mod envelope;
 mod head;
+pub mod leftovers;
 mod opening;
 mod reading;
 mod shown;
+mod spare;
+#[cfg(test)]
+mod tests;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use parking_lot::Mutex as SyncMutex;
 use serde_json::Map;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 pub use self::opening::{OpenError, open, open_alone};
 
 use self::alone::Lock;
+use self::changing::Wish;
 use self::envelope::Unreadable;
-use self::head::{Batch, Head, INLINE_BYTES, Member, Part, random_word, ticket};
-use self::reading::{HEAD_BYTES_MAX, Missing, Pauses, RECORDS, SNAPSHOT, parse_head, read, swap};
+use self::head::{Batch, Head, Member, Part, random_word, ticket};
+use self::reading::{HEAD_BYTES_MAX, Missing, SNAPSHOT, parse_head, read};
 use self::shown::Shown;
+use self::spare::Spare;
+use self::turns::Turns;
 use super::{Appended, Circle, Journal, JournalError, Other, Recovered, Seen, Terms, View};
 use crate::chance;
 use crate::clock::Ticks;
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
-use crate::store::s3::bucket::{Attributes, Bucket, Condition, Look, S3Error, Swap, Version};
+use crate::store::s3::bucket::{Bucket, Look, S3Error, Version};
 
 /// How long one call goes on trying: beyond, whoever waits is told to try again. Meanwhile nobody can look, so it is not much longer than a lease.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The same where the bucket answers, and others come first: each has its turn.
+const PATIENCE_AMONG_OTHERS: Duration = Duration::from_secs(10);
+/// How long a swap is tried that only saves others a wait.
+const PATIENCE_FOR_MARKS: Duration = Duration::from_millis(500);
 
 /// The journal of one flavor in a bucket.
 #[derive(Debug)]
@@ -79,6 +98,10 @@ pub struct S3Journal {
     lock: Option<Lock>,
     state: Mutex<State>,
     shown: Shown,
+    turns: Turns,
+    spare: Spare,
+    /// Tickets of members that were waited for: the next swap passes them over.
+    silent: SyncMutex<Vec<Arc<str>>>,
 }
 
 /// Since when which mark of a member is known.
@@ -114,6 +137,11 @@ impl S3Journal {
         state.marks = marks.map(|mark| (Arc::clone(&mark), state.marks.get(&mark).copied().unwrap_or(now))).collect();
         (state.head, state.version) = (head, version);
         self.shown.note(&state.head);
+        self.silent.lock().retain(|ticket| state.head.may_pass_over(ticket));
+        // Without conditions, a head may be written long after it was given up, and what it names must be there.
+        if self.lock.is_none() {
+            self.spare.clear(&self.bucket, &state.head, &state.version);
+        }
     }
 
     /// Reads the head, whatever it is by now.
@@ -148,60 +176,6 @@ impl S3Journal {
             }
             Look::Absent => Err(JournalError::lost(action, "it is gone: restart everpage to begin a new journal")),
         }
-    }
-
-    /// Changes the head, on whatever it is by then, until it is changed. `change` is given a copy, and says whether anything is left to do. Returns when
-    /// the try began after which the head was as `state` holds it.
-    async fn change(
-        &self,
-        state: &mut State,
-        action: &str,
-        mut change: impl FnMut(&mut Head, &Marks) -> bool + Send,
-    ) -> Result<Ticks, JournalError> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut pauses = Pauses::new();
-        let mut began = self.terms.clock.ticks();
-        loop {
-            if state.has_left {
-                return Err(JournalError::new(action, "this node has left"));
-            }
-            let mut head = state.head.clone();
-            if !change(&mut head, &state.marks) {
-                return Ok(began);
-            }
-            self.move_out(&mut head).await?;
-            began = self.terms.clock.ticks();
-            let failure = match self.write_head(state, &mut head).await {
-                Ok(Swap::Done(version)) => {
-                    self.take(state, head, version);
-                    return Ok(began);
-                }
-                Ok(Swap::Lost) => {
-                    self.shown.note_lost_swap();
-                    "others change it all the time".to_owned()
-                }
-                Err(error) => error.to_string(),
-            };
-            loop {
-                if Instant::now() > deadline || self.lock.as_ref().is_some_and(Lock::is_lost) {
-                    return Err(JournalError::new(action, failure));
-                }
-                pauses.next().await;
-                began = self.terms.clock.ticks();
-                // What was refused for good is not asked again; what was not answered is.
-                if self.refresh(state).await.is_ok() {
-                    break;
-                }
-            }
-        }
-    }
-
-    async fn write_head(&self, state: &mut State, head: &mut Head) -> Result<Swap, JournalError> {
-        if let Some(lock) = &self.lock {
-            return self.replace(lock, state, head).await;
-        }
-        let condition = Condition::Is(state.version.clone());
-        swap(&self.bucket, &self.folder, head, &condition).await.map_err(Self::error("swap the head"))
     }
 
     /// Whether this node may rely on the head that it has; if not, it joins again.
@@ -241,6 +215,11 @@ impl S3Journal {
         others.map(other).collect()
     }
 
+    /// Marks those who were waited for in vain. A new word for each try: how long a mark has been known is counted by its word.
+    fn pass_over_silent(&self, head: &mut Head) -> bool {
+        head.pass_over(&self.silent.lock(), &random_word())
+    }
+
     /// Drops those who were passed over so long ago that they cannot serve.
     fn drop_silent(&self, head: &mut Head, marks: &Marks) {
         let now = self.terms.clock.ticks();
@@ -252,24 +231,6 @@ impl S3Journal {
             }
             !is_silent || *node == self.node
         });
-    }
-
-    /// Writes the batches that stand in the head into an object, if they are too many.
-    async fn move_out(&self, head: &mut Head) -> Result<(), JournalError> {
-        if head.inline_bytes() <= INLINE_BYTES {
-            return Ok(());
-        }
-        let key = self.key("records", head.batches.front().expect("there are bytes").first);
-        let json = serde_json::to_vec(&head.batches).expect("batches are JSON");
-        self.write(RECORDS, &key, &json).await?;
-        head.move_out(key);
-        Ok(())
-    }
-
-    async fn write(&self, kind: &'static str, key: &str, content: &[u8]) -> Result<(), JournalError> {
-        let pieces = vec![Bytes::from(envelope::seal(kind, content))];
-        let written = self.bucket.put(key, pieces, &Attributes::default()).await;
-        written.map(|_| ()).map_err(Self::error("write an object"))
     }
 }
 
@@ -293,31 +254,49 @@ impl Journal for S3Journal {
     }
 
     async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
-        let mut state = self.state.lock().await;
-        let state = &mut *state;
         let action = format!("append {} records", records.len());
         let token = random_word();
         let batch = Batch::new(Arc::clone(&token), records);
-        let began = self
+        let part = self.write_ahead(&batch).await?;
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        let appended = self
             .change(state, &action, |head, marks| {
                 if records.is_empty() || head.find(&token).is_some() {
-                    return false;
+                    return Wish::Nothing;
                 }
                 self.drop_silent(head, marks);
+                self.pass_over_silent(head);
                 if !head.admits(&self.node) {
                     head.join(&self.node, self.terms.lease, self.url.as_ref(), self.terms.clock.now());
                 }
-                head.append(batch.clone());
-                true
+                match &part {
+                    Some(part) => Wish::Append(part.clone()),
+                    None => {
+                        head.append(batch.clone());
+                        Wish::Swap
+                    }
+                }
             })
-            .await?;
+            .await;
+        if let (Err(_), Some(part)) = (&appended, &part) {
+            self.spare.note(&state.version, &part.key);
+        }
+        let began = appended?;
         let last = state.head.find(&token).unwrap_or(state.head.sequence);
         // Found in a head that others have changed since, where this node may have been passed over.
         let began = if records.is_empty() { Ticks::default() } else { self.ensure_member(state, began).await? };
         let others = self.others(&state.head);
+        if !others.is_empty() {
+            self.turns.note_append();
+        }
         state.own = Some((token, records.to_vec()));
         let news = self.tell(state).await?;
         Ok(Appended { last, news, began, others })
+    }
+
+    async fn give_way(&self) {
+        self.turns.give_way().await;
     }
 
     async fn fold(&self, sequence: Sequence, snapshot: Vec<u8>) -> Result<(), JournalError> {
@@ -349,8 +328,8 @@ impl Journal for S3Journal {
         {
             let state = &mut *self.state.lock().await;
             self.change(state, &action, |head, _| {
-                // Somebody else has folded further; or this one's swap was carried out after all.
-                if head.folded() >= sequence {
+                // Somebody else has folded meanwhile, which is enough for now; or this one's swap was carried out after all.
+                if head.folded() > folded {
                     return false;
                 }
                 removable = head.fold(part.clone());
@@ -389,21 +368,13 @@ impl Journal for S3Journal {
     }
 
     async fn pass_over(&self, tickets: &[Arc<str>]) -> Result<(), JournalError> {
-        // Somebody else is at the head: then the next invalidation waits for them once more, and tries again.
-        let Ok(mut state) = self.state.try_lock() else { return Ok(()) };
-        let mut head = state.head.clone();
-        // A new word for each try: how long a mark has been known is counted by its word.
-        let mark = random_word();
-        if !head.pass_over(tickets, &mark) {
-            return Ok(());
-        }
-        let condition = Condition::Is(state.version.clone());
-        let swapped = swap(&self.bucket, &self.folder, &mut head, &condition).await;
-        match swapped.map_err(Self::error("pass over silent nodes"))? {
-            Swap::Done(version) => self.take(&mut state, head, version),
-            Swap::Lost => self.shown.note_lost_swap(),
-        }
-        Ok(())
+        self.silent.lock().extend(tickets.iter().cloned());
+        let state = &mut *self.state.lock().await;
+        // An append may have done it by now; what cannot be written is done by the next.
+        let pass_over = |head: &mut Head, _: &Marks| self.pass_over_silent(head);
+        self.change_within((PATIENCE_FOR_MARKS, PATIENCE_FOR_MARKS), state, "pass over silent nodes", pass_over)
+            .await
+            .map(drop)
     }
 
     async fn leave(&self) -> Result<(), JournalError> {

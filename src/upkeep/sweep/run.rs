@@ -61,6 +61,7 @@ impl Run<'_> {
         let first_here = *state.first_here.get_or_insert(now);
         self.sweep_pages(&mut state).await?;
         self.sweep_old_versions(now, first_here).await?;
+        self.sweep_leftovers(now).await?;
         self.end_uploads(now).await;
         let ages = state.running.as_ref().map(|running| running.ages.clone()).unwrap_or_default();
         let left = self.end(&ages).await?;
@@ -86,6 +87,7 @@ impl Run<'_> {
         self.sweep_pages(&mut state).await?;
         let now = self.parties.clock.now();
         self.sweep_old_versions(now, state.first_here.unwrap_or(now)).await?;
+        self.sweep_leftovers(now).await?;
         let ages = state.running.map(|running| running.ages).unwrap_or_default();
         self.end(&ages).await.map(drop)
     }

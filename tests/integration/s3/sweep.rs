@@ -1,11 +1,16 @@
 //! What the sweeper removes from a bucket, what it leaves alone, and what it costs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use everpage::clock::Clock;
+use everpage::config::S3Store as Settings;
+use everpage::invalidation::journal::Journal as _;
 use everpage::invalidation::selector::{Record, Target};
-use everpage::page::JournalId;
+use everpage::page::{JournalId, Sequence};
 use everpage::store::Store as _;
 use everpage::store::contract::signpost;
+use everpage::store::s3::bucket::Bucket;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value as Json, json};
 
@@ -20,6 +25,8 @@ on_each_server!(
     a_lower_version_goes_once_it_is_old_enough,
     a_lower_version_stays_until_ours_has_been_there_for_as_long,
     versions_side_by_side_sweep_each_their_own,
+    what_a_node_wrote_for_the_journal_in_vain_goes_once_it_is_old_enough,
+    nothing_of_a_journal_goes_as_long_as_its_head_cannot_be_read,
     a_sweep_with_nothing_new_looks_at_no_page,
     only_what_a_record_may_name_is_looked_at,
     a_page_that_a_slow_node_wrote_after_the_sweep_is_found,
@@ -169,6 +176,71 @@ async fn versions_side_by_side_sweep_each_their_own(bucket: TestBucket) {
             assert!(!node.has(name).await);
         }
     }
+}
+
+/// What a journal names, and what lies beside that.
+struct Written {
+    named: Vec<String>,
+    leftovers: [String; 3],
+    foreign: [String; 3],
+}
+
+/// A journal of several nodes whose records and snapshot lie in objects of their own.
+async fn write_journal(bucket: &TestBucket) -> Written {
+    let settings = Settings { location: "site".to_owned(), ..bucket.settings() };
+    let opened = Bucket::open(&settings).await.unwrap();
+    let lease = Duration::from_secs(2);
+    let (journal, _) = everpage::invalidation::journal::s3::open(opened, "", lease, None, Clock::Wall).await.unwrap();
+    let tags = vec!["t".repeat(100_000).into()];
+    for _ in 0..3 {
+        journal.append(&[Arc::new(Record { tags: tags.clone(), ..Record::default() })]).await.unwrap();
+    }
+    journal.fold(Sequence(2), b"snapshot".to_vec()).await.unwrap();
+    let keys = bucket.keys().await.into_iter().filter(|key| key.starts_with("site/default/journal/"));
+    let word = "0123456789abcdef0123456789abcdef";
+    let key = |folder: &str, name: &str| format!("site/default/journal/{folder}/{name}");
+    let leftovers = [
+        key("records", word),
+        key("records", &format!("{:020}-{word}", 7)),
+        key("snapshots", &format!("{:020}-{word}", 7)),
+    ];
+    let foreign = [key("records", "readme"), key("other", word), format!("site/staging/journal/records/{word}")];
+    let written = Written { named: keys.collect(), leftovers, foreign };
+    for key in written.leftovers.iter().chain(&written.foreign) {
+        bucket.plant(key, "records").await;
+    }
+    written
+}
+
+async fn what_a_node_wrote_for_the_journal_in_vain_goes_once_it_is_old_enough(bucket: TestBucket) {
+    let mut node = Node::new(&bucket).await;
+    let written = write_journal(&bucket).await;
+    assert_eq!(written.named.len(), 5, "{:?}", written.named);
+    assert_eq!(node.sweep().await["dead"], json!({}));
+    node.terms.leftovers_after = Duration::ZERO;
+    a_second_passes().await;
+    let swept = node.sweep().await;
+    assert_eq!((&swept["dead"], &swept["deleted"]), (&json!({"leftover": 3}), &json!(3)), "{swept}");
+    let left = bucket.keys().await;
+    for key in written.named.iter().chain(&written.foreign) {
+        assert!(left.contains(key), "{key}");
+    }
+    assert!(written.leftovers.iter().all(|key| !left.contains(key)));
+}
+
+async fn nothing_of_a_journal_goes_as_long_as_its_head_cannot_be_read(bucket: TestBucket) {
+    let mut node = Node::new(&bucket).await;
+    let written = write_journal(&bucket).await;
+    node.terms.leftovers_after = Duration::ZERO;
+    a_second_passes().await;
+    let head = bucket.read("site/default/journal/head").await.unwrap();
+    let newer = String::from_utf8(head.to_vec()).unwrap().replacen("everpage/1", "everpage/2", 1);
+    for unreadable in [newer.into_bytes(), head[..head.len() - 1].to_vec()] {
+        bucket.plant("site/default/journal/head", unreadable).await;
+        assert_eq!(node.sweep().await["dead"], json!({}));
+    }
+    let left = bucket.keys().await;
+    assert!(written.leftovers.iter().chain(&written.named).all(|key| left.contains(key)));
 }
 
 /// Servers tell when an object was written by the second or the millisecond.

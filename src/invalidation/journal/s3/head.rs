@@ -115,6 +115,13 @@ impl Batch {
         Batch { first: Sequence(0), token, records, bytes, others: Map::new() }
     }
 
+    /// An object that will hold it, behind whatever there is then: its numbers are those of the head that names it.
+    pub(super) fn part(&self, key: String) -> Part {
+        let last = Sequence(self.records.len() as u64);
+        let tokens = vec![(Arc::clone(&self.token), last)];
+        Part { first: Sequence(1), last, key, bytes: self.bytes as u64, tokens, others: Map::new() }
+    }
+
     /// Takes away the records before `first`.
     fn cut(&mut self, first: Sequence) {
         let gone = usize::try_from(first.0.saturating_sub(self.first.0)).unwrap_or(usize::MAX).min(self.records.len());
@@ -197,14 +204,33 @@ impl Head {
         self.batches.push_back(batch);
     }
 
+    /// Adds an object that was made by [`Batch::part`] behind the newest record. No batch may stand here.
+    pub(super) fn append_part(&mut self, mut part: Part) {
+        let before = self.sequence.0;
+        (part.first, part.last) = (Sequence(before + part.first.0), Sequence(before + part.last.0));
+        part.tokens.iter_mut().for_each(|(_, last)| last.0 += before);
+        self.sequence = part.last;
+        self.push(part);
+    }
+
+    fn push(&mut self, part: Part) {
+        let forgotten = self.parts.len().saturating_sub(TOKENS_IN_PARTS);
+        self.parts.iter_mut().take(forgotten).for_each(|part| part.tokens.clear());
+        self.parts.push_back(part);
+    }
+
+    /// Does it need this object, or may somebody who reads an older head?
+    pub(super) fn names(&self, key: &str) -> bool {
+        let parts = self.parts.iter().chain(&self.snapshot).map(|part| &part.key);
+        parts.chain(&self.unneeded).any(|known| known == key)
+    }
+
     /// Puts an object in the place of the batches that stand here.
     pub(super) fn move_out(&mut self, key: String) {
         let (Some(first), Some(last)) = (self.batches.front(), self.batches.back()) else { return };
         let (first, last, bytes) = (first.first, last.last(), self.inline_bytes() as u64);
         let tokens = self.batches.drain(..).map(|batch| (Arc::clone(&batch.token), batch.last())).collect();
-        let forgotten = self.parts.len().saturating_sub(TOKENS_IN_PARTS);
-        self.parts.iter_mut().take(forgotten).for_each(|part| part.tokens.clear());
-        self.parts.push_back(Part { first, last, key, bytes, tokens, others: Map::new() });
+        self.push(Part { first, last, key, bytes, tokens, others: Map::new() });
     }
 
     /// The sequence of the last record of the batch with this word; `None`: it is not here, or folded already.
@@ -244,6 +270,13 @@ impl Head {
             }
         }
         is_changed
+    }
+
+    /// Is this ticket one of a member that nobody has passed over?
+    pub(super) fn may_pass_over(&self, ticket: &str) -> bool {
+        let node = ticket.split('/').next().unwrap_or_default();
+        let member = self.members.get(node).filter(|member| member.passed_over.is_none());
+        member.is_some_and(|member| *self::ticket(node, &member.epoch) == *ticket)
     }
 
     /// The node serves from now on, under a new epoch.

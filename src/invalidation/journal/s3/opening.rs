@@ -11,11 +11,13 @@ use super::envelope::Unreadable;
 use super::head::{Head, MEMBERS_MAX, random_word, ticket};
 use super::reading::{HEAD_BYTES_MAX, Missing, Pauses, parse_head, read, swap};
 use super::shown::Shown;
-use super::{Marks, PATIENCE, S3Journal, State, with_margin};
+use super::spare::Spare;
+use super::turns::Turns;
+use super::{Marks, PATIENCE, PATIENCE_AMONG_OTHERS, S3Journal, State, SyncMutex, with_margin};
 use crate::chance;
 use crate::clock::{Clock, Ticks};
 use crate::invalidation::journal::{Recovered, Terms, random_identity};
-use crate::page::Sequence;
+use crate::page::{JournalId, Sequence};
 use crate::store::s3::bucket::{Bucket, Condition, S3Error, Swap, Version};
 
 /// The most that `cluster.lease` may be.
@@ -24,6 +26,8 @@ const LONGEST_LEASE: Duration = Duration::from_secs(10);
 const PATIENCE_OF_LOOKS: Duration = Duration::from_secs(1);
 /// Attempts before something that is missing counts as lost.
 const ATTEMPTS_MIN: u32 = 5;
+/// Attempts at most, however long each takes to read what was appended meanwhile.
+const ATTEMPTS_MAX: u32 = 1_000;
 
 /// Why the journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +51,7 @@ pub enum OpenError {
     )]
     Full,
     /// The head changes faster than it can be swapped.
-    #[error("the journal's head could not be swapped within {} seconds", PATIENCE.as_secs())]
+    #[error("the journal's head could not be swapped within {} seconds", PATIENCE_AMONG_OTHERS.as_secs())]
     Contended,
     /// The server cannot keep several nodes apart, and there is another one.
     #[error(
@@ -137,20 +141,20 @@ struct Joining {
 
 impl Joining {
     async fn join(&self, lock: Option<Lock>) -> Result<(S3Journal, Recovered), OpenError> {
-        let mut deadline = Instant::now() + PATIENCE;
-        let mut pauses = Pauses::new();
         let mut has_made_room = false;
-        for attempt in 1.. {
-            // What is missing may have been folded meanwhile: a slow first look proves nothing.
-            let is_last = attempt >= ATTEMPTS_MIN && Instant::now() > deadline;
-            match self.attempt(lock.as_ref(), is_last).await {
-                Ok(Some(Joined { head, version, recovered, began })) => {
+        let mut way = Way::new();
+        loop {
+            way.attempts += 1;
+            match self.attempt(lock.as_ref(), &mut way).await {
+                Ok(Some(Joined { head, version, began })) => {
+                    let recovered = way.recovered;
                     return Ok((self.joined(lock, head, version, recovered.last(), began), recovered));
                 }
-                Ok(None) => pauses.next().await,
+                Ok(None) => {}
                 Err(OpenError::Full) if !has_made_room => {
                     self.make_room().await?;
-                    (has_made_room, deadline) = (true, Instant::now() + PATIENCE);
+                    has_made_room = true;
+                    way.begin();
                 }
                 Err(error) => {
                     if let Some(lock) = lock {
@@ -160,11 +164,10 @@ impl Joining {
                 }
             }
         }
-        unreachable!("the last attempt says what is wrong")
     }
 
-    /// Reads everything and joins; `None`: something came between. The last attempt says what.
-    async fn attempt(&self, lock: Option<&Lock>, is_last: bool) -> Result<Option<Joined>, OpenError> {
+    /// Reads what is not known yet and joins; `None`: something came between, and only that is read the next time. The last attempt says what.
+    async fn attempt(&self, lock: Option<&Lock>, way: &mut Way) -> Result<Option<Joined>, OpenError> {
         let began = self.clock.ticks();
         let (mut head, condition) = match read_head(&self.bucket, &self.folder).await? {
             Some((Some(head), version)) => (head, Condition::Is(version)),
@@ -173,35 +176,50 @@ impl Joining {
             None if self.has_pages().await? => (self.another_head(), Condition::Absent),
             None => (Head::new(random_identity()), Condition::Absent),
         };
-        let recovered = match read(&self.bucket, &head, Sequence(0), None).await {
-            Ok(recovered) => recovered,
+        match way.read_on(&self.bucket, &head).await {
+            Ok(()) => {}
             Err(Missing::Bucket(error)) => return Err(error.into()),
             Err(Missing::Object(key, source @ (Unreadable::Newer(_) | Unreadable::Unknown(_)))) => {
                 return Err(OpenError::OtherVersion { key, source: source.into() });
             }
-            // Folded meanwhile, or gone for good.
-            Err(Missing::Object(..)) if !is_last => return Ok(None),
+            // Folded meanwhile, or gone for good: as long as a head stands, nobody removes what it names.
+            Err(Missing::Object(..)) if !way.is_late(PATIENCE) || !self.is_still(&condition).await? => {
+                way.pauses.next().await;
+                return if way.attempts < ATTEMPTS_MAX { Ok(None) } else { Err(OpenError::Contended) };
+            }
             Err(Missing::Object(key, error)) => {
                 tracing::error!(key, %error, "the journal is damaged: a new one begins, and every stored page is invalid");
                 head = Head { members: head.members, ..Head::new(random_identity()) };
-                Recovered::default()
+                way.recovered = Recovered::default();
             }
-        };
+        }
         if head.members.len() >= MEMBERS_MAX {
             return Err(OpenError::Full);
         }
         head.join(&self.node, self.lease, self.url.as_ref(), self.clock.now());
+        let sent = Instant::now();
         let swapped = match lock {
             Some(lock) => lock.put_head(&self.folder, &mut head).await,
             None => swap(&self.bucket, &self.folder, &mut head, &condition).await,
         };
         match swapped {
-            Ok(Swap::Done(version)) => Ok(Some(Joined { head, version, recovered, began })),
-            Ok(Swap::Lost) if is_last => Err(OpenError::Contended),
-            Err(error) if is_last => Err(error.into()),
+            Ok(Swap::Done(version)) => return Ok(Some(Joined { head, version, began })),
+            Ok(Swap::Lost) if way.is_late(PATIENCE_AMONG_OTHERS) => return Err(OpenError::Contended),
+            Ok(Swap::Lost) => {
+                way.turns.note_swap(sent.elapsed());
+                way.turns.note_loss().await;
+            }
+            Err(error) if way.is_late(PATIENCE) => return Err(error.into()),
             // An unknown outcome shows at the next read: the node is a member then, and joins again.
-            Ok(Swap::Lost) | Err(_) => Ok(None),
+            Err(_) => way.pauses.next().await,
         }
+        Ok(None)
+    }
+
+    /// Does the head of before still stand?
+    async fn is_still(&self, condition: &Condition) -> Result<bool, OpenError> {
+        let found = read_head(&self.bucket, &self.folder).await?.map(|(_, version)| version);
+        Ok(matches!((found, condition), (Some(version), Condition::Is(before)) if version == *before))
     }
 
     /// Of a journal in the place of one that is gone: its nodes may still live.
@@ -256,17 +274,66 @@ impl Joining {
             terms: Terms { lease: self.lease, clock: self.clock, began },
             lock,
             shown: Shown::of(&state.head),
+            turns: Turns::new(),
+            spare: Spare::default(),
+            silent: SyncMutex::default(),
             state: Mutex::new(state),
         }
     }
 }
 
-/// What a node knows that has joined.
+/// How a node has joined.
 struct Joined {
     head: Head,
     version: Version,
-    recovered: Recovered,
     began: Ticks,
+}
+
+/// How far a node has come. What it has read it keeps: while others append, each attempt would find a longer journal to read.
+struct Way {
+    journal: Option<JournalId>,
+    recovered: Recovered,
+    attempts: u32,
+    began: Instant,
+    /// How much of the time since then went by with reading.
+    reading: Duration,
+    pauses: Pauses,
+    turns: Turns,
+}
+
+impl Way {
+    fn new() -> Self {
+        let (pauses, turns) = (Pauses::new(), Turns::new());
+        let (journal, recovered) = (None, Recovered::default());
+        Way { journal, recovered, attempts: 0, began: Instant::now(), reading: Duration::ZERO, pauses, turns }
+    }
+
+    fn begin(&mut self) {
+        (self.attempts, self.began, self.reading) = (0, Instant::now(), Duration::ZERO);
+    }
+
+    /// Have there been enough attempts? What is missing may have been folded meanwhile: a slow first look proves nothing.
+    fn is_late(&self, patience: Duration) -> bool {
+        let is_late = self.attempts >= ATTEMPTS_MIN && self.began.elapsed() > patience + self.reading;
+        is_late || self.attempts >= ATTEMPTS_MAX
+    }
+
+    /// Reads what this head names beyond.
+    async fn read_on(&mut self, bucket: &Bucket, head: &Head) -> Result<(), Missing> {
+        if self.journal.as_ref() != Some(&head.journal) || head.sequence < self.recovered.last() {
+            (self.journal, self.recovered) = (Some(head.journal.clone()), Recovered::default());
+        }
+        let began = Instant::now();
+        let news = read(bucket, head, self.recovered.last(), None).await;
+        self.reading += began.elapsed();
+        let news = news?;
+        if news.snapshot.is_some() {
+            self.recovered = news;
+        } else {
+            self.recovered.records.extend(news.records);
+        }
+        Ok(())
+    }
 }
 
 /// The head and its version; `None` in the place of a head that cannot be read.

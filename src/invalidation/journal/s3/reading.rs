@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 
 use super::envelope::{self, Unreadable};
-use super::head::{Batch, Head};
+use super::head::{Batch, Head, Part};
 use crate::chance;
 use crate::invalidation::journal::Recovered;
 use crate::invalidation::selector::Record;
@@ -19,6 +20,8 @@ use crate::store::s3::bucket::{Bucket, Condition, S3Error, Swap};
 pub(super) const HEAD_BYTES_MAX: u64 = 16 << 20;
 const RECORDS_BYTES_MAX: u64 = 1 << 30;
 const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
+/// Objects that are read at the same time: a node that starts has many to read, and each takes a round trip.
+const PARTS_AT_ONCE: usize = 16;
 /// Pauses between tries: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
@@ -70,24 +73,37 @@ pub(super) async fn read(
         news.snapshot = Some((snapshot.last, bytes.into()));
     }
     let known = told.max(head.folded());
-    for part in head.parts.iter().filter(|part| part.last > known) {
-        let own = own.filter(|(token, records)| {
-            part.tokens.len() == 1
-                && part.tokens[0].0 == *token
-                && part.last.0 + 1 - part.first.0 == records.len() as u64
-        });
-        if let Some((_, records)) = own {
-            news.records.extend((part.first.0..).map(Sequence).zip(records.iter().cloned()));
-            continue;
-        }
-        let bytes = read_object(bucket, RECORDS, &part.key, RECORDS_BYTES_MAX).await?;
-        let batches: VecDeque<Batch> = serde_json::from_slice(&bytes)
-            .map_err(|error| Missing::Object(part.key.clone(), Unreadable::Unknown(error.to_string())))?;
-        news.records.extend(batches.into_iter().flat_map(Batch::numbered));
+    let parts = head.parts.iter().filter(|part| part.last > known);
+    let reads: Vec<_> = parts.map(|part| read_part(bucket, part, own)).collect();
+    let mut reads = stream::iter(reads).buffered(PARTS_AT_ONCE);
+    while let Some(records) = reads.next().await {
+        news.records.extend(records?);
     }
     news.records.extend(head.batches.iter().cloned().flat_map(Batch::numbered));
     news.records.retain(|(sequence, _)| *sequence > known);
     Ok(news)
+}
+
+async fn read_part(
+    bucket: &Bucket,
+    part: &Part,
+    own: Option<&(Arc<str>, Vec<Arc<Record>>)>,
+) -> Result<Vec<(Sequence, Arc<Record>)>, Missing> {
+    let own = own.filter(|(token, records)| {
+        part.tokens.len() == 1 && part.tokens[0].0 == *token && part.last.0 + 1 - part.first.0 == records.len() as u64
+    });
+    if let Some((_, records)) = own {
+        return Ok((part.first.0..).map(Sequence).zip(records.iter().cloned()).collect());
+    }
+    let bytes = read_object(bucket, RECORDS, &part.key, RECORDS_BYTES_MAX).await?;
+    let unknown = |error: String| Missing::Object(part.key.clone(), Unreadable::Unknown(error));
+    let mut batches: VecDeque<Batch> = serde_json::from_slice(&bytes).map_err(|error| unknown(error.to_string()))?;
+    // Written before it had numbers: its last record is the part's last, whatever a fold has cut off.
+    if let Some(batch) = batches.front_mut().filter(|batch| batch.first == Sequence(0)) {
+        let before = part.last.0.checked_sub(batch.records.len() as u64);
+        batch.first = Sequence(before.ok_or_else(|| unknown("it has too many records".to_owned()))? + 1);
+    }
+    Ok(batches.into_iter().flat_map(Batch::numbered).collect())
 }
 
 async fn read_object(bucket: &Bucket, kind: &str, key: &str, most: u64) -> Result<Bytes, Missing> {

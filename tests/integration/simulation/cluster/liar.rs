@@ -60,6 +60,10 @@ impl Journal for Observed {
         self.journal.id()
     }
 
+    async fn give_way(&self) {
+        self.journal.give_way().await;
+    }
+
     async fn append(&self, records: &[Arc<Record>]) -> Result<Appended, JournalError> {
         let mut appended = self.journal.append(records).await?;
         let wants_fold = self.world.chance(self.storm.folds);
