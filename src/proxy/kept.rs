@@ -71,7 +71,7 @@ pub(super) fn make_page(
         path: Arc::clone(&errand.path),
         query: errand.query.clone(),
         status,
-        headers,
+        headers: fields::detached(&headers),
         stored_at: now,
         age_seconds: kept.admitted.age_seconds,
         fresh_seconds: kept.admitted.fresh_seconds,

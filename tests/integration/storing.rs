@@ -6,16 +6,17 @@ use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use everpage::config::Config;
 use everpage::invalidation::Invalidations;
 use everpage::invalidation::journal::Recovered;
 use everpage::page::{JournalId, ObjectName, PathId, Sequence};
 use everpage::store::{Listed, Listing, Object, Store, StoreError, Usage};
-use http::Method;
+use http::{HeaderValue, Method};
 use tempfile::TempDir;
 
 use crate::support::{
-    Reply, gather_warnings, inside_on, inside_with, journal, origin, pieces, proxy, stored_files, warnings_with,
+    Reply, gather_warnings, inside, inside_on, inside_with, journal, origin, pieces, proxy, stored_files, warnings_with,
 };
 
 /// Every hit comes from the store.
@@ -398,4 +399,37 @@ async fn thousands_of_pages_are_found_after_a_restart() {
         let answer = second.get(&path).await;
         assert_eq!((answer.cache_status(), answer.text()), ("everpage; hit; detail=filesystem", &*path));
     }
+}
+
+/// What a response was read into, and whoever wants to know whether it is still there.
+struct Buffer {
+    bytes: Vec<u8>,
+    _held: Arc<()>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Fails when a page holds on to the buffer that its response was read into.
+#[tokio::test]
+async fn a_page_in_memory_keeps_nothing_of_the_response_but_its_own_bytes() {
+    let buffers = Arc::new(());
+    let held = Arc::clone(&buffers);
+    let answer = move |_| {
+        let buffer = Bytes::from_owner(Buffer { bytes: vec![b'a'; 8 << 10], _held: Arc::clone(&held) });
+        let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
+        let response = http::Response::builder().header("x-one", value(0..10)).header("x-one", value(10..30));
+        async { pieces(response, vec![Ok("hello")]) }
+    };
+    let inside = inside(|_| {}, answer);
+    inside.get("/").await;
+    inside.settled().await;
+    let answer = inside.get("/").await;
+    assert_eq!(answer.cache_status(), "everpage; hit; detail=memory");
+    let lines: Vec<_> = answer.headers.get_all("x-one").iter().map(HeaderValue::len).collect();
+    assert_eq!(lines, [10, 20]);
+    assert_eq!(Arc::strong_count(&buffers), 2, "the origin's and ours");
 }
