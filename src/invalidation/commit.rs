@@ -94,7 +94,7 @@ async fn write(shared: &Arc<Shared>, batch: Batch, waits: &TaskTracker) -> bool 
             return false;
         }
     };
-    shared.take(appended.news);
+    shared.take(appended.news).await;
     shared.lease.extend(appended.began);
     drop(turn);
     shared.trust(&batch.records);

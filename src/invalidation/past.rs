@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::selector::Record;
+use super::snapshot::Ids;
 use crate::clock::UnixMillis;
 use crate::page::Sequence;
 
@@ -39,7 +40,11 @@ impl Past {
         }
     }
 
-    pub(super) fn remember_id(&mut self, at: UnixMillis, id: Arc<str>, sequence: Sequence) {
+    pub(super) fn remember_ids(&mut self, ids: Ids) {
+        ids.into_iter().for_each(|(at, id, sequence)| self.remember_id(at, id, sequence));
+    }
+
+    fn remember_id(&mut self, at: UnixMillis, id: Arc<str>, sequence: Sequence) {
         while let Some((oldest, _)) = self.ids.front()
             && (self.ids.len() >= IDS_MAX || at.0.saturating_sub(oldest.0) > ID_MEMORY_MILLIS)
         {
@@ -62,7 +67,7 @@ impl Past {
         serde_json::to_writer(bytes, &ids).expect("numbers and strings are JSON, and a Vec takes every byte");
     }
 
-    pub(super) fn ids_from_bytes(bytes: &[u8]) -> Option<Vec<(UnixMillis, Arc<str>, Sequence)>> {
+    pub(super) fn ids_from_bytes(bytes: &[u8]) -> Option<Ids> {
         serde_json::from_slice(bytes).ok()
     }
 }

@@ -18,7 +18,7 @@ use super::past::Past;
 use super::ring::Bell;
 use super::selector::Record;
 use super::settling::{Settle, Settling};
-use super::snapshot::unfold;
+use super::snapshot::{unfold, unfold_beside};
 use super::standing::{LookEnd, Tally};
 use crate::page::{JournalId, Sequence};
 
@@ -88,7 +88,9 @@ impl Shared {
         let mut applied = Sequence(0);
         if let Some((sequence, bytes)) = recovered.snapshot {
             applied = sequence;
-            index = unfold(sequence, &bytes, &mut past);
+            let ids;
+            (index, ids) = unfold(sequence, &bytes);
+            past.remember_ids(ids);
         }
         for (sequence, record) in recovered.records {
             index.apply(sequence, &record);
@@ -124,7 +126,7 @@ impl Shared {
                 Ok(Seen { news, began }) => {
                     let is_news = !news.records.is_empty() || news.snapshot.is_some();
                     shared.tally.note_look(if is_news { LookEnd::News } else { LookEnd::Unchanged });
-                    shared.take(news);
+                    shared.take(news).await;
                     shared.lease.extend(began);
                     true
                 }
@@ -151,14 +153,17 @@ impl Shared {
         Err(OutOfReach)
     }
 
-    /// Applies what the journal told.
-    pub(super) fn take(&self, news: Recovered) {
+    /// Applies what the journal told. To be run to its end, by whoever holds `turn`.
+    pub(super) async fn take(&self, news: Recovered) {
         if let Some((sequence, bytes)) = news.snapshot {
-            let folded = unfold(sequence, &bytes, &mut self.past.lock());
-            *self.index.write() = folded;
+            let (folded, ids) = unfold_beside(sequence, bytes).await;
+            self.past.lock().remember_ids(ids);
+            let former = std::mem::replace(&mut *self.index.write(), folded);
             self.generation.fetch_add(1, Ordering::Release);
             self.applied.store(sequence.0, Ordering::Release);
             self.settling.note(sequence);
+            // Not while look-ups wait: it may be large.
+            drop(former);
         }
         if !news.records.is_empty() {
             self.apply(&Vec::from(news.records));

@@ -3,8 +3,10 @@
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Method, StatusCode};
 
+use super::index::Index;
 use super::journal::memory::MemoryJournal;
 use super::journal::{Appended, JournalError};
 use super::selector::Target;
@@ -130,7 +132,7 @@ async fn while_a_change_is_not_durable_no_page_of_it_is_valid_however_new() {
     assert!(invalidations.submit_change(names("/a")).await.is_err());
     // Another node's record: a page that it rendered before the change may be as new as that.
     let records = [(Sequence(1), Arc::new(names("/b")))].into();
-    invalidations.shared.take(Recovered { snapshot: None, records });
+    invalidations.shared.take(Recovered { snapshot: None, records }).await;
     assert_eq!(invalidations.judge(&page("/a", 1, "j")), Verdict::Invalid);
     assert_eq!(invalidations.judge(&page("/c", 0, "j")), Verdict::Valid);
 }
@@ -230,4 +232,38 @@ async fn what_waits_together_goes_into_the_journal_in_batches_that_readers_can_b
     // The one that is larger than a batch goes alone.
     let largest = journal.1.load(Ordering::SeqCst) as usize;
     assert!(largest > 2 * MIB && largest < 21 * MIB, "{largest}");
+}
+
+/// Fails when `Shared::take` reads it on the runtime's thread.
+#[tokio::test]
+async fn a_large_snapshot_is_read_beside_the_requests() {
+    let invalidations = invalidations();
+    let mut index = Index::default();
+    (0..200_000).for_each(|number| index.apply(Sequence(7), &names(&format!("/{number}"))));
+    let mut bytes = index.to_bytes();
+    assert!(bytes.len() > snapshot::LARGE_BYTES);
+    let ids = [(UnixMillis(0), "order-7", Sequence(7))];
+    serde_json::to_writer(&mut bytes, &ids).unwrap();
+    let news = Recovered { snapshot: Some((Sequence(7), bytes)), ..Recovered::default() };
+    let mut taking = std::pin::pin!(invalidations.shared.take(news));
+    assert!((&mut taking).now_or_never().is_none(), "nobody else was answered meanwhile");
+    assert_eq!(invalidations.applied(), Sequence(0));
+    assert_eq!(invalidations.judge(&page("/3", 0, "j")), Verdict::Valid);
+    taking.await;
+    assert_eq!(invalidations.applied(), Sequence(7));
+    assert_eq!(invalidations.judge(&page("/3", 6, "j")), Verdict::Invalid);
+    assert_eq!(invalidations.judge(&page("/3", 7, "j")), Verdict::Valid);
+    assert_eq!(invalidations.judge(&page("/other", 0, "j")), Verdict::Valid);
+    assert_eq!(invalidations.shared.past.lock().sequence_of(&"order-7".into()), Some(Sequence(7)));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_read_invalidates_everything_up_to_it() {
+    for length in [0, 80, snapshot::LARGE_BYTES] {
+        let invalidations = invalidations();
+        let news = Recovered { snapshot: Some((Sequence(7), vec![255; length])), ..Recovered::default() };
+        invalidations.shared.take(news).await;
+        assert_eq!(invalidations.judge(&page("/", 6, "j")), Verdict::Invalid, "of {length} bytes");
+        assert_eq!(invalidations.judge(&page("/", 7, "j")), Verdict::Valid, "of {length} bytes");
+    }
 }

@@ -3,6 +3,7 @@
 mod guard;
 mod invalidate;
 mod resources;
+mod ring;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::invalidation::journal::memory::MemoryJournal;
-use crate::invalidation::journal::{Appended, Journal, JournalError, Recovered};
+use crate::invalidation::journal::{Appended, Circle, Journal, JournalError, Recovered};
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, ObjectName, Page, PageHead, PathId, Sequence, Variants};
 use crate::policy::rules::{Lookup, Request as RuleRequest};
@@ -104,6 +105,8 @@ struct Diary {
     inner: MemoryJournal,
     fails: AtomicBool,
     hangs: AtomicBool,
+    /// It has other nodes.
+    shared: AtomicBool,
 }
 
 #[async_trait]
@@ -128,6 +131,11 @@ impl Journal for Diary {
 
     fn tail_bytes(&self) -> u64 {
         0
+    }
+
+    fn circle(&self) -> Option<Circle> {
+        let circle = Circle { node: "me".into(), secret: "secret".into() };
+        self.shared.load(Ordering::SeqCst).then_some(circle)
     }
 }
 
@@ -163,6 +171,7 @@ impl Rig {
             inner: MemoryJournal::new(JournalId("j".into())),
             fails: false.into(),
             hangs: false.into(),
+            shared: false.into(),
         });
         let journal: Arc<dyn Journal> = Arc::clone(&diary) as Arc<dyn Journal>;
         let draining = CancellationToken::new();

@@ -20,6 +20,9 @@
 //! - An append whose outcome stays unknown is an error: nothing is claimed. If it was carried out, the next look shows it like a record of somebody else.
 //! - A look is a conditional GET. It counts only if it shows this node as a member; otherwise the node joins again first.
 //! - A head of another journal, or none, is never taken over while the process lives: the lease runs out, and requests go to the origin.
+//! - One call at a time: a look waits for an append that is under way. What the append has read on its way is not told before it ends, and a look beside it
+//!   could make the lease longer before that is applied. So a write that hangs costs the lease, after which requests go to the origin for at most
+//!   `PATIENCE`: slower, and never wrong.
 //!
 //! # Versions side by side
 //!

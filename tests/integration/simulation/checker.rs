@@ -50,6 +50,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The node that is asked has promised this beyond what all have.
+    pub fn raise(&mut self, floors: &Floors) {
+        self.floor.raise(floors[self.place.host][self.place.path]);
+    }
+
     /// Does the promise say anything about it?
     pub fn is_after_invalidation(&self) -> bool {
         self.floor.made > 0
@@ -91,10 +96,7 @@ impl Checker {
 
     /// An invalidation has been answered.
     pub fn answered(&mut self, floors: &Floors, durable: bool) {
-        let raised = if durable { &mut self.durable } else { &mut self.volatile };
-        for (row, new) in raised.iter_mut().zip(floors) {
-            row.iter_mut().zip(new).for_each(|(floor, new)| floor.raise(*new));
-        }
+        raise(if durable { &mut self.durable } else { &mut self.volatile }, floors);
     }
 
     /// The process is gone, and what only it knew.
@@ -157,6 +159,12 @@ impl Checker {
 
     pub fn complain(&mut self, text: String) {
         self.violations.push(text);
+    }
+}
+
+pub fn raise(raised: &mut Floors, floors: &Floors) {
+    for (row, new) in raised.iter_mut().zip(floors) {
+        row.iter_mut().zip(new).for_each(|(floor, new)| floor.raise(*new));
     }
 }
 

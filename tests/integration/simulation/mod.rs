@@ -4,8 +4,9 @@
 //! ones implement. Time is tokio's, paused; there is one thread; every choice is drawn from one seed. So a run repeats itself byte by byte:
 //!
 //! ```text
-//! EVERPAGE_SIMULATION_SEED=94       cargo test --test integration simulation::no_page -- --nocapture    shows one seed
-//! EVERPAGE_SIMULATION_SEEDS=100000 cargo test --test integration simulation::no_page                 runs that many
+//! export EVERPAGE_SIMULATION_SEED=94                                       one seed, and all that happens in it
+//! export EVERPAGE_SIMULATION_SEEDS=1000000 EVERPAGE_SIMULATION_FROM=2000   a million, from this one on
+//! cargo test --release --test integration simulation::no_page -- --nocapture
 //! ```
 //!
 //! In reading order: `site` are the pages, `checker` is the promise, `world` is chance and time, `origin`, `store` and `journal` are the parties that
@@ -110,8 +111,9 @@ fn no_page_is_stale_whatever_goes_wrong_on_one_node() {
         return;
     }
     let seeds = asked_for("EVERPAGE_SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let first = asked_for("EVERPAGE_SIMULATION_FROM").unwrap_or(0);
     let mut counts = Counts::default();
-    for seed in 0..seeds {
+    for seed in first..first + seeds {
         let report = run_or_blame(seed);
         counts.add(&report.counts);
         assert!(

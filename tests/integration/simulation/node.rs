@@ -14,7 +14,7 @@ use everpage::metrics::Metrics;
 use everpage::policy::rules::Rules;
 use everpage::proxy::handler::{Handler, Parties};
 use everpage::store::memory_tier::MemoryTier;
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -97,7 +97,8 @@ impl Node {
         };
         let handler = Arc::new(Handler::new(config, parties));
         let bound = Some(CONNECT * 2 + FIRST_BYTE + SLACK);
-        let reader = Reader { world: Arc::clone(world), handler, gate: Arc::new(Gate::new(world)), bound };
+        let reader =
+            Reader { world: Arc::clone(world), handler, gate: Arc::new(Gate::new(world)), bound, own: Arc::default() };
         Rc::new(Node { around: Rc::clone(around), reader, invalidations, metrics })
     }
 
@@ -124,10 +125,7 @@ impl Node {
         let response = self.reader.handle(visit).await;
         let is_durable = self.around.journal.failures() == failures;
         let status = response.status();
-        if status.is_success() || status.is_redirection() {
-            let saved = response.headers().get(SAVED).expect("the app says when it saved").to_str().unwrap();
-            let (made, version) = saved.split_once(' ').unwrap();
-            let saved = Floor { made: made.parse().unwrap(), version: version.parse().unwrap() };
+        if let Some(saved) = saved(&response) {
             world.state().checker.answered(&Checker::promise_of_post(place.path, saved), is_durable);
             world.count(if is_durable { "posts" } else { "posts without a durable record" });
         }
@@ -257,6 +255,17 @@ impl Node {
             }
         }
     }
+}
+
+/// What an answer to a POST that has changed a page says of it.
+pub fn saved<B>(response: &Response<B>) -> Option<Floor> {
+    let status = response.status();
+    if !status.is_success() && !status.is_redirection() {
+        return None;
+    }
+    let saved = response.headers().get(SAVED).expect("the app says when it saved").to_str().unwrap();
+    let (made, version) = saved.split_once(' ').unwrap();
+    Some(Floor { made: made.parse().unwrap(), version: version.parse().unwrap() })
 }
 
 /// Compiled once for all seeds: most of what a start costs.

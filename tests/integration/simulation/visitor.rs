@@ -10,9 +10,10 @@ use everpage::proxy::visit::Visitor;
 use http::header::{CONTENT_LENGTH, HOST, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::checker::Asked;
+use super::checker::{Asked, Floors};
 use super::gate::Gate;
 use super::origin::{VARIANT, rendering_number};
 use super::site::Place;
@@ -38,6 +39,8 @@ pub struct Reader {
     pub gate: Arc<Gate>,
     /// No head may take longer, and what the app cannot be blamed for is a violation; `None`: the node itself may stand still.
     pub bound: Option<Duration>,
+    /// What this node alone has promised, as long as it lives.
+    pub own: Arc<Mutex<Floors>>,
 }
 
 impl Reader {
@@ -76,7 +79,8 @@ impl Reader {
         let place = Place::read(visit.host, &visit.target).expect("visitors know the site");
         let started = Instant::now();
         world.tick();
-        let asked = world.state().checker.ask(visit.number, place, visit.variant.clone().unwrap_or_default());
+        let mut asked = world.state().checker.ask(visit.number, place, visit.variant.clone().unwrap_or_default());
+        asked.raise(&self.own.lock());
         world.note(format_args!(
             "visitor {}: {} {}{} {:?}",
             visit.number, visit.method, visit.host, visit.target, visit.variant

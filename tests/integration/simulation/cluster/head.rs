@@ -27,7 +27,7 @@ pub fn note_changes(world: &World, before: Option<&Bytes>, after: &Bytes) {
             None if is_passed_over(old) => world.count("members dropped"),
             None => world.count("members who left"),
             Some(new) if is_passed_over(new) && !is_passed_over(old) => world.count("members passed over"),
-            Some(new) if new["epoch"].as_u64() > old["epoch"].as_u64() => world.count("members who joined again"),
+            Some(new) if new["epoch"] != old["epoch"] => world.count("members who joined again"),
             Some(_) => {}
         }
     }

@@ -5,9 +5,12 @@
 //! repeats itself byte by byte:
 //!
 //! ```text
-//! EVERPAGE_SIMULATION_SEED=94        cargo test --test integration cluster::no_page -- --nocapture    shows one seed
-//! EVERPAGE_SIMULATION_SEEDS=1000000  cargo test --test integration cluster::no_page                 runs a million, on all cores
+//! export EVERPAGE_SIMULATION_SEED=94                                       one seed, and all that happens in it
+//! export EVERPAGE_SIMULATION_SEEDS=1000000 EVERPAGE_SIMULATION_FROM=2000   a million, from this one on, on all cores
+//! cargo test --release --test integration cluster::no_page -- --nocapture
 //! ```
+//!
+//! A seed is the same in a build for tests and in one for use.
 //!
 //! In reading order: `storm` is what may go wrong, and who may lie; `s3` is the bucket's other end, `parties` are store, app and network as one node
 //! reaches them, `node` is a process from its start to its crash, `liar` is its journal, `run` is who does what, `head` counts what happened to the
@@ -20,18 +23,19 @@
 //!
 //! | lie | found |
 //! |---|---|
+//! | a node never asks whether its lease has run out | 3 |
 //! | who does not answer the ring is not waited for | 3 |
-//! | a node never asks whether its lease has run out | 4 |
 //! | a ring is answered with its own number, without a look | 4 |
-//! | a node does not see that it was passed over, and does not join again | 8 |
-//! | the lease is longer before the news are applied | 19 |
-//! | two swaps of one version both succeed (the bucket) | 25 |
-//! | a read shows what was true a moment ago (the bucket) | 43 |
-//! | a lease counts from the answer | 62 |
-//! | an append's own record is applied before those of others | 134 |
-//! | who did not answer once is not waited for the next time | 169 |
+//! | the lease is longer before the news are applied | 37 |
+//! | a node does not see that it was passed over, and does not join again | 42 |
+//! | two swaps of one version both succeed (the bucket) | 43 |
+//! | who did not answer once is not waited for the next time | 66 |
+//! | a read shows what was true a moment ago (the bucket) | 70 |
+//! | an append's own record is applied before those of others | 77 |
+//! | a lease counts from the answer | 87 |
 //!
-//! In the code itself: a mark that is known, however short a time, drops its member (`S3Journal::drop_silent`): 192.
+//! What is too rare for it: that a mark which is known for a short time only drops its member (`S3Journal::drop_silent`) was not found in 1,500 seeds. The
+//! model finds it (`tests/model`).
 //!
 //! A paused node is one whose requests, answers, fetches and visitors stand still while time goes on ([`super::gate`]). Its timers fire: what they set
 //! off waits at the gate.
@@ -44,6 +48,7 @@ mod run;
 mod s3;
 mod storm;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -56,13 +61,22 @@ use super::checker::Counts;
 use super::run::Report;
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2000;
+/// How often one hears from a long run.
+const SEEDS_BETWEEN_NEWS: u64 = 10_000;
 /// Seeds within which a lie must be found.
 const SEEDS_UNTIL_FOUND: u64 = 2000;
 
 /// What must have happened at least this often in a thousand seeds: otherwise the simulation passes by what it is there for.
 const REACHED: &[(&str, u64)] = &[
     ("invalidations", 4000),
+    ("invalidations of a path", 1000),
+    ("invalidations of a prefix", 200),
+    ("invalidations of a tag", 1500),
+    ("invalidations of everything", 100),
+    ("ids repeated at another node", 60),
+    ("posts", 150),
+    ("posts without a durable record", 20),
     ("purges", 300),
     ("invalidations refused", 10),
     ("hits after an invalidation", 5000),
@@ -87,6 +101,7 @@ const REACHED: &[(&str, u64)] = &[
     ("starts from a snapshot", 30),
     ("pauses longer than the lease", 200),
     ("visitors at a node that stands still", 700),
+    ("visitors at a node whose lease has run out", 3000),
     ("rings answered", 1500),
     ("rings in vain", 100),
     ("rings lost", 400),
@@ -99,7 +114,7 @@ const REACHED: &[(&str, u64)] = &[
     ("members dropped", 100),
     ("members who left", 60),
     ("folds of the shared journal", 100),
-    ("objects of the journal removed", 15),
+    ("objects of the journal removed", 3),
     ("records moved out of the head", 15),
 ];
 
@@ -112,7 +127,8 @@ fn no_page_is_stale_whatever_goes_wrong_on_several_nodes() {
         return;
     }
     let seeds = super::asked_for("EVERPAGE_SIMULATION_SEEDS").unwrap_or(SEEDS);
-    let (found, counts) = search(seeds, Lie::None);
+    let first = super::asked_for("EVERPAGE_SIMULATION_FROM").unwrap_or(0);
+    let (found, counts) = search(first..first + seeds, Lie::None);
     if let Some((seed, violations)) = found {
         panic!("seed {seed}: {violations:#?}\nTo see it again: {}", replay(seed));
     }
@@ -186,20 +202,24 @@ fn a_bucket_whose_reads_lag_is_found() {
 }
 
 fn assert_is_found(lie: Lie) {
-    let (found, _) = search(SEEDS_UNTIL_FOUND, lie);
+    let (found, _) = search(0..SEEDS_UNTIL_FOUND, lie);
     let (seed, violations) = found.unwrap_or_else(|| panic!("{lie:?} was not found in {SEEDS_UNTIL_FOUND} seeds"));
     println!("{lie:?}: found by seed {seed}: {violations:#?}");
 }
 
 /// Tries seeds on all cores until one shows a violation; the least of those that were found.
-fn search(seeds: u64, lie: Lie) -> (Option<(u64, Vec<String>)>, Counts) {
-    let (next, end) = (AtomicU64::new(0), AtomicU64::new(seeds));
+fn search(seeds: Range<u64>, lie: Lie) -> (Option<(u64, Vec<String>)>, Counts) {
+    let (next, end) = (AtomicU64::new(seeds.start), AtomicU64::new(seeds.end));
     let shown = Mutex::new((None, Counts::default()));
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end.load(Ordering::Relaxed) {
                 break;
+            }
+            let done = seed - seeds.start;
+            if done > 0 && done.is_multiple_of(SEEDS_BETWEEN_NEWS) {
+                println!("{done} seeds, up to {seed}");
             }
             let report = run_or_blame(seed, lie);
             let mut shown = shown.lock();

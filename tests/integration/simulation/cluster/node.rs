@@ -62,6 +62,7 @@ pub struct Node {
     pub reader: Reader,
     pub invalidations: Arc<Invalidations>,
     pub gate: Arc<Gate>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Where a node is reached by the others.
@@ -156,18 +157,20 @@ impl Cluster {
         let addresses = Arc::clone(&self.addresses);
         let bell = Network { world: Arc::clone(world), storm, lie, gate: Arc::clone(&gate), addresses };
         let invalidations = Arc::new(Invalidations::start_with(Arc::new(journal), recovered, Some(Arc::new(bell))));
-        let handler = self.handler(number, &gate, &invalidations, clock);
+        let metrics = Arc::new(Metrics::default());
+        let handler = self.handler(number, &gate, (&invalidations, &metrics), clock);
         let rung = Rung { gate: Arc::clone(&gate), invalidations: Arc::clone(&invalidations) };
         self.addresses.lock().insert(url(number), rung);
-        let reader = Reader { world: Arc::clone(world), handler, gate: Arc::clone(&gate), bound: None };
-        Ok(Node { number, reader, invalidations, gate })
+        let reader =
+            Reader { world: Arc::clone(world), handler, gate: Arc::clone(&gate), bound: None, own: Arc::default() };
+        Ok(Node { number, reader, invalidations, gate, metrics })
     }
 
     fn handler(
         &self,
         number: usize,
         gate: &Arc<Gate>,
-        invalidations: &Arc<Invalidations>,
+        (invalidations, metrics): (&Arc<Invalidations>, &Arc<Metrics>),
         clock: Clock,
     ) -> Arc<Handler> {
         let Cluster { world, config, fetched, .. } = self;
@@ -186,7 +189,7 @@ impl Cluster {
             memory: Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size)),
             store: Arc::new(store),
             origin: Arc::new(origin),
-            metrics: Arc::new(Metrics::default()),
+            metrics: Arc::clone(metrics),
             clock,
         };
         Arc::new(Handler::new(config, parties))

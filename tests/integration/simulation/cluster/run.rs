@@ -9,9 +9,9 @@ use tokio::time::{sleep, timeout};
 
 use super::node::{Cluster, Node};
 use super::storm::Lie;
-use crate::simulation::checker::Floors;
+use crate::simulation::checker::{Checker, Floors, raise};
 use crate::simulation::crowd::{Actor, Crowd, Ended};
-use crate::simulation::node::{Unanswered, target};
+use crate::simulation::node::{Unanswered, saved, target};
 use crate::simulation::origin::App;
 use crate::simulation::run::{Report, record, visit};
 use crate::simulation::site::{HOSTS, PATHS, Place};
@@ -31,11 +31,14 @@ const CALM: Duration = Duration::from_secs(15);
 enum Deed {
     Start(usize),
     Visit(usize, Visit),
+    Post(usize, Visit),
     Purge(usize, Visit),
     Save(usize, Record),
     Crash(usize, u64),
     Leave(usize, u64),
     Pause(usize, u64),
+    /// It stands still while it looks, and a page changes meanwhile.
+    PauseAmidChange(usize, u64, usize, Record),
     Outage(u64),
     CutOff(usize, u64),
 }
@@ -88,6 +91,7 @@ fn actor(cluster: &Rc<Cluster>, event: Event) -> Actor {
         match event.deed {
             Deed::Start(number) => cluster.start(number).await,
             Deed::Visit(number, asked) => visit_at(&cluster, number, &asked).await,
+            Deed::Post(number, asked) => post(&cluster, number, &asked).await,
             Deed::Purge(number, asked) => purge(&cluster, number, &asked).await,
             Deed::Save(path, record) => save(&cluster, event.number, path, record).await,
             Deed::Crash(number, pause) => {
@@ -101,6 +105,15 @@ fn actor(cluster: &Rc<Cluster>, event: Event) -> Actor {
                 cluster.start(number).await;
             }
             Deed::Pause(number, milliseconds) => cluster.pause(number, milliseconds),
+            Deed::PauseAmidChange(number, milliseconds, path, record) => {
+                let change = async {
+                    sleep(Duration::from_millis(world.below(cluster.storm.s3_delay))).await;
+                    cluster.pause(number, milliseconds);
+                    save(&cluster, event.number, path, record).await;
+                };
+                let asked = plain(30_000 + event.number, path);
+                tokio::join!(visit_at(&cluster, number, &asked), change);
+            }
             Deed::Outage(milliseconds) => {
                 world.note(format_args!("s3: OUTAGE for {milliseconds} ms"));
                 world.count("outages");
@@ -120,9 +133,38 @@ async fn visit_at(cluster: &Cluster, number: usize, asked: &Visit) {
     let Some(node) = cluster.node(number) else { return cluster.world.count("visitors at a node that is down") };
     if node.gate.is_paused() {
         cluster.world.count("visitors at a node that stands still");
+    } else if !node.invalidations.is_current() {
+        cluster.world.count("visitors at a node whose lease has run out");
     }
     cluster.world.note(format_args!("visitor {}: goes to node {number}", asked.number));
     node.gate.while_alive(node.reader.visit(asked)).await;
+}
+
+/// A POST through the proxy changes a page. Its answer is a promise: of all nodes, or, if no record could be made durable, of this one while it lives.
+async fn post(cluster: &Cluster, number: usize, asked: &Visit) {
+    let world = &cluster.world;
+    let Some(node) = cluster.node(number) else { return };
+    let place = Place::read(asked.host, &asked.target).expect("visitors know the site");
+    world.note(format_args!("visitor {}: POST {} at node {number}", asked.number, asked.target));
+    let failures = node.metrics.invalidation_failures.get();
+    let answered = node.gate.while_alive(async {
+        node.gate.pass().await;
+        node.reader.handle(asked).await
+    });
+    let Some(response) = answered.await else { return };
+    let is_durable = node.metrics.invalidation_failures.get() == failures;
+    world.note(format_args!("visitor {}: POST answered {}, durable {is_durable}", asked.number, response.status()));
+    let Some(saved) = saved(&response) else { return };
+    let promise = Checker::promise_of_post(place.path, saved);
+    if is_durable {
+        world.state().checker.answered(&promise, true);
+        world.count("posts");
+        look_everywhere(cluster, asked.number, place.path).await;
+    } else {
+        raise(&mut node.reader.own.lock(), &promise);
+        world.count("posts without a durable record");
+        visit_at(cluster, number, &plain(20_000 + asked.number, place.path)).await;
+    }
 }
 
 /// A PURGE: its 200 is a promise.
@@ -169,6 +211,7 @@ async fn look_everywhere(cluster: &Cluster, number: u64, path: usize) {
 /// The app's hook: tries one node after the other until it is answered, or gives up.
 async fn tell(cluster: &Cluster, number: u64) -> bool {
     let world = &cluster.world;
+    let mut asked = None;
     loop {
         let Some(mut hook) = cluster.unanswered.borrow().get(&number).cloned() else { return false };
         let nodes = cluster.nodes();
@@ -177,6 +220,9 @@ async fn tell(cluster: &Cluster, number: u64) -> bool {
             let made = world.tick();
             let promise = *hook.promise.get_or_insert_with(|| world.state().checker.promise(&hook.record, made));
             cluster.unanswered.borrow_mut().insert(number, hook.clone());
+            if hook.record.id.is_some() && asked.replace(node.number).is_some_and(|asked| asked != node.number) {
+                world.count("ids repeated at another node");
+            }
             if submit(node, number, &hook.record).await {
                 cluster.unanswered.borrow_mut().remove(&number);
                 answered(cluster, &promise, &hook.record);
@@ -219,6 +265,12 @@ fn answered(cluster: &Cluster, promise: &Floors, record: &Record) {
     let world = &cluster.world;
     world.tick();
     world.count(if record.soft { "soft invalidations" } else { "invalidations" });
+    world.count(match record {
+        Record { all: true, .. } => "invalidations of everything",
+        Record { tags, .. } if !tags.is_empty() => "invalidations of a tag",
+        Record { prefixes, .. } if !prefixes.is_empty() => "invalidations of a prefix",
+        _ => "invalidations of a path",
+    });
     world.state().checker.answered(promise, true);
 }
 
@@ -298,9 +350,13 @@ fn plan(cluster: &Cluster) -> Vec<Event> {
         let path = usize::try_from(path).unwrap();
         let node = usize::try_from(world.below(nodes as u64)).unwrap();
         let deed = match world.below(100) {
-            draw if draw < cluster.storm.mishaps => mishap(cluster, node),
+            draw if draw < cluster.storm.mishaps => mishap(cluster, node, number, path),
             0..78 => Deed::Visit(node, visit(world, number, path)),
-            78..81 => {
+            78..80 => {
+                let asked = Visit { method: Method::POST, leaves_after: None, ..visit(world, number, path) };
+                Deed::Post(node, asked)
+            }
+            80..82 => {
                 let method = Method::from_bytes(b"PURGE").unwrap();
                 Deed::Purge(node, Visit { method, leaves_after: None, ..visit(world, number, path) })
             }
@@ -311,14 +367,16 @@ fn plan(cluster: &Cluster) -> Vec<Event> {
     events
 }
 
-fn mishap(cluster: &Cluster, node: usize) -> Deed {
+fn mishap(cluster: &Cluster, node: usize, number: u64, path: usize) -> Deed {
     let world = &cluster.world;
     let lease = u64::try_from(cluster.storm.lease.as_millis()).unwrap();
     let length = 1 + world.below(lease * 3);
     match world.below(10) {
         0 => Deed::Crash(node, world.below(1500)),
         1 => Deed::Leave(node, world.below(1500)),
-        2..6 => Deed::Pause(node, length),
+        2..4 => Deed::Pause(node, length),
+        // Beyond the lease, and not so long that the look under way is given up.
+        4..6 => Deed::PauseAmidChange(node, lease + 60 + world.below(lease), path, change(cluster, number, path)),
         6 => Deed::Outage(length),
         _ => Deed::CutOff(node, length),
     }

@@ -60,7 +60,7 @@ impl Storm {
         let percent = |most: u64| if world.below(2) == 0 { 0 } else { u32::try_from(1 + world.below(most)).unwrap() };
         Storm {
             nodes: 2 + usize::try_from(world.below(4) * world.below(4) / 3).unwrap(),
-            lease: Duration::from_millis(*world.pick(&[200, 600, 600, 2000])),
+            lease: Duration::from_millis(*world.pick(&[200, 200, 600, 2000])),
             s3_delay: 2 + world.below(60),
             s3_slow: percent(15),
             s3_fails: percent(15),
