@@ -21,8 +21,8 @@
 //! - A look is a conditional GET. It counts only if it shows this node as a member; otherwise the node joins again first.
 //! - A head of another journal, or none, is never taken over while the process lives: the lease runs out, and requests go to the origin.
 //! - One call at a time: a look waits for an append that is under way. What the append has read on its way is not told before it ends, and a look beside it
-//!   could make the lease longer before that is applied. So a write that hangs costs the lease, after which requests go to the origin for at most
-//!   `PATIENCE`: slower, and never wrong.
+//!   could make the lease longer before that is applied. So a write that hangs, or that others are ahead of again and again, may cost the
+//!   lease: requests go to the origin for at most `PATIENCE`, or `PATIENCE_AMONG_OTHERS`: slower, and never wrong.
 //!
 //! # Versions side by side
 //!
