@@ -143,30 +143,57 @@ class Link:
     """Between an app and the admin API: it records what was posted and fails as it is told.
 
     `faults` is a list of what happens to the next requests: "refuse" answers 503 and passes nothing on, "lose" passes
-    it on and drops the answer, as when the network breaks in between.
+    it on and drops the answer, as when the network breaks in between; "redirect" sends it elsewhere, and `strays` is
+    who went there; "garble" answers what is no HTTP. A path in `spoiled` becomes another one on its way; `rejected`
+    holds the paths of what was answered 400.
     """
 
     def __init__(self) -> None:
         self.target: str | None = None
         self.posted: list[dict] = []
         self.faults: list[str] = []
+        self.strays: list[str] = []
+        self.spoiled: dict[str, str] = {}
+        self.rejected: list[list[str]] = []
         link = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                link.posted.append(json.loads(body))
+                given = json.loads(body)
+                link.posted.append(given)
                 fault = link.faults.pop(0) if link.faults else None
+                if self.path != "/invalidate":
+                    link.strays.append(f"POST {self.path}")
+                    return self.reply(200, b"{}")
+                if fault == "redirect":
+                    self.send_response(302)
+                    self.send_header("Location", f"{link.url}/elsewhere")
+                    self.send_header("Content-Length", "0")
+                    return self.end_headers()
+                if fault == "garble":
+                    self.close_connection = True
+                    self.wfile.write(b"this is no HTTP\r\n\r\n")
+                    return None
                 if fault == "refuse":
                     return self.reply(503, b'{"error": "not durable"}')
+                if link.spoiled:
+                    paths = [link.spoiled.get(path, path) for path in given["paths"]]
+                    body = json.dumps({**given, "paths": paths}).encode()
                 fields = {
                     name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers
                 }
                 answer = requests.post(link.target + self.path, data=body, headers=fields, timeout=PATIENCE)
+                if answer.status_code == 400:
+                    link.rejected.append(given["paths"])
                 if fault == "lose":
                     self.close_connection = True
                     return None
                 return self.reply(answer.status_code, answer.content)
+
+            def do_GET(self) -> None:
+                link.strays.append(f"GET {self.path}")
+                self.reply(200, b"{}")
 
             def reply(self, status: int, body: bytes) -> None:
                 self.send_response(status)

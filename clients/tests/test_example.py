@@ -85,8 +85,9 @@ class Editor(Browser):
         self.submit(fields | {"_save": "Save"}, form)
         assert self.soup.select_one(".errornote") is None, self.soup.select_one(".errorlist")
 
-    def act(self, action: str, *names: str) -> None:
+    def act(self, action: str, *names: str, query: str = "") -> None:
         chosen = [self.id_of(name) for name in names]
+        self.open(f"/admin/icecream/icecream/{query}")
         self.submit({"action": action, "_selected_action": chosen, "index": "0"}, "#changelist-form")
 
     def sizes(self) -> dict[str, str]:
@@ -239,6 +240,15 @@ def test_an_action_on_many_reaches_the_pages_of_all_of_them(shop):
         shop.editor.act("sell_out", "Vanilla", "Chocolate")
     assert shop.proxy.get(MENU).text.count("sold out") == 2
     shop.editor.act("bring_back", "Vanilla", "Chocolate")
+    assert "sold out" not in shop.proxy.get(MENU).text
+
+
+def test_an_action_on_a_list_that_is_filtered_by_what_it_changes(shop):
+    with changes(shop, MENU, VANILLA, CONE, CUP, TUB):
+        shop.editor.act("sell_out", "Vanilla", query="?sold_out__exact=0")
+    assert shop.proxy.get(MENU).text.count("sold out") == 1
+    with changes(shop, MENU, VANILLA, CONE, CUP, TUB):
+        shop.editor.act("bring_back", "Vanilla", query="?sold_out__exact=1")
     assert "sold out" not in shop.proxy.get(MENU).text
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -67,7 +68,7 @@ def test_the_commands_of_the_readme_do_what_they_say(site, link):
     assert re.findall(r"export (\w+)=", exports) == ["EVERPAGE_ADMIN_URL", "EVERPAGE_TOKEN"]
     with everpage(site, PURGE_FROM="127.0.0.0/8") as proxy:
         link.target = proxy.admin
-        given = {"EVERPAGE_ADMIN_URL": link.url, "EVERPAGE_TOKEN": TOKEN}
+        given = {"EVERPAGE_ADMIN_URL": link.url, "EVERPAGE_TOKEN": TOKEN, "http_proxy": "http://127.0.0.1:9"}
         pages = ["/ice-cream/", "/ice-cream/vanilla/", "/about/"]
         outcomes = lambda: [outcome(proxy.get(path)) for path in pages]
         proxy.settle(*pages)
@@ -290,3 +291,23 @@ def test_a_proxy_that_is_away_does_not_break_the_save(sessions, link, monkeypatc
         session.query(Flavor).one().name = "bourbon"
     eventually(lambda: len(link.posted) == 4)
     assert len({post["id"] for post in link.posted}) == 1
+
+
+def test_a_process_that_ends_does_not_wait_for_everpage_but_tries_once_more_and_names_what_is_left(sessions, link):
+    script = """
+        import everpage_sqlalchemy, time
+        everpage_sqlalchemy.invalidate(["/flavors/vanilla/"])
+        while not everpage_sqlalchemy._waiting: time.sleep(0.01)
+        """
+    environment = os.environ | {"PYTHONPATH": str(RECIPES / "flask")}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    for faults, says in (
+        (["refuse"], ""),
+        (["refuse"] * 9, "not invalidated, old pages may stay: ['/flavors/vanilla/']"),
+    ):
+        link.faults[:], before = faults, len(link.posted)
+        # All pauses together are longer than this.
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done
+        assert ("not invalidated" in done.stderr, says in done.stderr) == (bool(says), True)
+        assert len(link.posted) >= before + 2

@@ -154,3 +154,21 @@ def test_a_visitor_amid_a_transaction_does_not_bring_the_old_page_back(site):
     )
     assert (done.returncode, done.stdout.strip()) == (0, "200"), done
     assert site.proxy.get("/transaction/").status_code == 404
+
+
+def test_a_url_that_is_none_breaks_nothing_and_takes_no_other_with_it(site):
+    if site.way != "everpage":
+        # Wagtail purges one URL after the other.
+        return
+    site.editor.add("percent", "text")
+    site.proxy.settle("/percent/")
+    script = (
+        "import django; django.setup()\n"
+        "from wagtail.contrib.frontend_cache.utils import purge_urls_from_cache as purge\n"
+        f"purge(['{site.proxy.url}/100%/', '{site.proxy.url}/percent/'])"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=SITE, env=os.environ | site.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done
+    assert "not purged: '/100%/'" in done.stderr
+    assert outcome(site.proxy.get("/percent/")) == "miss"

@@ -12,7 +12,7 @@ What is collected during a transaction is sent to everpage after its COMMIT, onc
 stand in `EVERPAGE` (see `django_everpage.conf`).
 """
 
-from django_everpage.invalidation import batch, invalidate, invalidate_objects, silent
+from django_everpage.invalidation import batch, invalidate, invalidate_objects, invalidating, silent
 from django_everpage.site import register, unregister
 
-__all__ = ["batch", "invalidate", "invalidate_objects", "register", "silent", "unregister"]
+__all__ = ["batch", "invalidate", "invalidate_objects", "invalidating", "register", "silent", "unregister"]

@@ -1,24 +1,29 @@
 """One request to the proxy's admin listener, with the standard library and without surprises from proxy variables.
 
-This module never retries: it asks each URL once, within one deadline.
+This module never retries: it asks each URL once, within one deadline. A SENDER of one's own calls `send` in its task.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
 from django_everpage import conf
 
+logger = logging.getLogger("everpage")
+
 # An answer names at most the paths that were sent, twice.
 LONGEST_ANSWER = 32 * 1024 * 1024
 # The proxy will never take such a body, whoever sends it.
 REJECTED = (400, 413)
+KINDS = ("paths", "prefixes", "tags")
 
 
 class EverpageError(Exception):
@@ -35,8 +40,25 @@ class Rejected(EverpageError):
 
 
 def post(body: Mapping[str, Any]) -> Any:
-    """`POST /invalidate`; the answer. The `SENDER` of one's own calls this in its task."""
+    """`POST /invalidate`; the answer. `Rejected` means that nothing of it was done, for one wrong name among many."""
     return _ask_in_turn(conf.get().urls, "POST", "/invalidate", body)
+
+
+def send(body: Mapping[str, Any], post: Callable[[Mapping[str, Any]], Any] = post) -> None:
+    """`post`, and where the proxy rejects that its halves: a name that is wrong is logged, all others are invalidated.
+
+    EverpageError if it may work later: call it again with the same body. Never Rejected, and never the SENDER.
+    """
+    try:
+        answer = post(body)
+    except Rejected as error:
+        halves = _halves(body)
+        if not halves:
+            logger.error("everpage rejects this, nothing was invalidated: %s. It was sent %s", error, dict(body))
+        for half in halves:
+            send(half, post)
+        return
+    logger.debug("everpage was told: %s %s", body, answer)
 
 
 def get(path: str, *, url: str | None = None) -> Any:
@@ -104,3 +126,18 @@ def _understood(url: str, status: int, answer: bytes) -> Any:
     if says and status in REJECTED:
         raise Rejected(f"{url} rejects it: {detail}", status=status)
     raise EverpageError(f"{url} answered {status}: {detail}", status=status)
+
+
+def _halves(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Two bodies that say the same together, with ids made of its own; none if it names one thing."""
+    names = [(kind, name) for kind in KINDS for name in body.get(kind, ())]
+    if len(names) < 2:
+        return []
+    id_ = uuid.uuid5(uuid.NAMESPACE_OID, str(body.get("id") or uuid.uuid4()))
+    halves = []
+    for number, half in enumerate((names[: len(names) // 2], names[len(names) // 2 :])):
+        part: dict[str, Any] = {key: value for key, value in body.items() if key not in KINDS}
+        for kind, name in half:
+            part.setdefault(kind, []).append(name)
+        halves.append({**part, "id": str(uuid.uuid5(id_, str(number)))})
+    return halves

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -38,7 +38,7 @@ class Config:
 
     enabled: bool
     urls: tuple[str, ...]
-    token: str
+    token: str = field(repr=False)
     timeout_seconds: float
     outbox: bool
     strict: bool
@@ -82,7 +82,9 @@ def problems() -> Iterator[Problem]:
     """Every mistake in `EVERPAGE`."""
     raw = getattr(settings, "EVERPAGE", None) or {}
     if not isinstance(raw, Mapping):
-        yield Problem("everpage.E001", f"EVERPAGE is {raw!r}.", 'Give a dict: EVERPAGE = {"URL": "..."}.')
+        # Its type only: a comma too many makes a tuple of it, with the token inside.
+        hint = 'Give a dict, without a comma after it: EVERPAGE = {"URL": "..."}.'
+        yield Problem("everpage.E001", f"EVERPAGE is a {type(raw).__name__}.", hint)
         return
     for key in raw:
         if key not in DEFAULTS:
@@ -112,11 +114,22 @@ def _url_problems(given: Mapping[str, Any]) -> Iterator[Problem]:
     hint = f'Give the address of the proxy\'s admin listener, "{DEFAULT_URL}", or a list of such.'
     urls = _urls(given)
     if not isinstance(urls, list | tuple) or not urls:
-        yield Problem("everpage.E003", f"EVERPAGE['URL'] is {given['URL']!r}.", hint)
+        yield Problem("everpage.E003", f"EVERPAGE['URL'] is {_shown(given['URL'])}.", hint)
         return
     for url in urls:
-        if not _is_http_url(url):
-            yield Problem("everpage.E003", f"EVERPAGE['URL'] has {url!r}.", hint)
+        if isinstance(url, str) and "@" in url:
+            # It would stand in every log line.
+            message = "EVERPAGE['URL'] has a user name or password in it."
+            yield Problem("everpage.E003", message, "Give a token instead, in EVERPAGE['TOKEN'] or EVERPAGE_TOKEN.")
+        elif not _is_http_url(url):
+            yield Problem("everpage.E003", f"EVERPAGE['URL'] has {_shown(url)}.", hint)
+
+
+def _shown(url: object) -> str:
+    """Without what may be a secret."""
+    if isinstance(url, str):
+        return repr(url.partition("?")[0])
+    return repr(url) if url is None or url in ([], ()) else f"a {type(url).__name__}"
 
 
 def _is_http_url(url: object) -> bool:

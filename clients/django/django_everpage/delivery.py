@@ -16,7 +16,7 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from django_everpage import client, conf, outbox, retry
-from django_everpage.client import EverpageError, Rejected
+from django_everpage.client import EverpageError
 from django_everpage.selection import Selection
 
 logger = logging.getLogger("everpage")
@@ -69,22 +69,7 @@ def send_selection(selection: Selection, event: uuid.UUID | None) -> None:
 
 def send(body: Mapping[str, Any]) -> None:
     """One body, by the SENDER; a selector that the proxy rejects is logged and does not take others with it."""
-    try:
-        answer = _sender()(body)
-    except Rejected as error:
-        halves = list(_halves(body))
-        if not halves:
-            logger.error(
-                "everpage rejects this, nothing was invalidated: %s. %s", error, named(Selection.of_body(body))
-            )
-        for half in halves:
-            send(half)
-        return
-    except EverpageError:
-        raise
-    except Exception as error:  # a sender of one's own whose broker is down
-        raise EverpageError(f"{conf.get().sender}: {type(error).__name__}: {error}") from error
-    logger.debug("everpage was told: %s %s", body, answer)
+    client.send(body, _by_sender)
 
 
 def named(selection: Selection) -> str:
@@ -124,22 +109,16 @@ def _send_all(bodies: list[dict[str, Any]]) -> EverpageError | None:
     return None
 
 
-def _sender() -> Callable[[Mapping[str, Any]], Any]:
+def _by_sender(body: Mapping[str, Any]) -> Any:
     path = conf.get().sender
-    return import_string(path) if path else client.post
-
-
-def _halves(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Two bodies that say the same together, with ids of their own; none if it names one thing."""
-    names = [(kind, name) for kind in ("paths", "prefixes", "tags") for name in body.get(kind, ())]
-    if len(names) < 2:
-        return
-    for number, half in enumerate((names[: len(names) // 2], names[len(names) // 2 :])):
-        part: dict[str, Any] = {}
-        for kind, name in half:
-            part.setdefault(kind, []).append(name)
-        reason = {"reason": body["reason"]} if "reason" in body else {}
-        yield {**part, **reason, "id": str(uuid.uuid5(uuid.UUID(body["id"]), str(number)))}
+    if path is None:
+        return client.post(body)
+    try:
+        return import_string(path)(body)
+    except EverpageError:
+        raise
+    except Exception as error:  # its broker is down
+        raise EverpageError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 retry.queue.send = send

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.models import Model, QuerySet
 
 from django_everpage import collector, dependents, hooks, links, site
 from django_everpage.selection import Selection, checked_path, checked_tag, refuse_one_string
+
+M = TypeVar("M", bound=Model)
 
 
 def invalidate(  # noqa: PLR0913 - the keys of everpage's API
@@ -44,8 +47,9 @@ def invalidate_paths(paths: Iterable[str]) -> None:
 def invalidate_objects(objects: Iterable[Model], *, using: str | None = None) -> None:
     """As if each object (a queryset, a list) were saved now: for what sends no signals.
 
-    These are `bulk_create`, `bulk_update`, `QuerySet.update` and raw SQL. Where a change moves pages, call it before
-    and after. TypeError for an object that has neither `dependent_paths` nor `dependent_tags`.
+    These are `bulk_create`, `bulk_update`, `QuerySet.update` and raw SQL. Where a change moves pages call it before and
+    after, with one list and in one transaction, or take `invalidating`: after the change a queryset may find other
+    objects. TypeError for an object that has neither `dependent_paths` nor `dependent_tags`.
     """
     if isinstance(objects, QuerySet):
         using = using or router.db_for_write(objects.model)
@@ -61,6 +65,23 @@ def invalidate_objects(objects: Iterable[Model], *, using: str | None = None) ->
             raise TypeError(f"{instance!r} has neither dependent_paths() nor dependent_tags()")
     if selection:
         collector.add(selection.because("invalidate_objects()"), alias or DEFAULT_DB_ALIAS)
+
+
+@contextmanager
+def invalidating(queryset: QuerySet[M]) -> Iterator[QuerySet[M]]:
+    """`with invalidating(queryset) as rows: rows.update(...)`: as if each object were saved.
+
+    `rows` are the objects that the queryset finds now, by their keys and locked: still the same when the update has
+    changed what it was filtered by. All of it is one transaction, and what they name before and after goes after it.
+    """
+    using = queryset.select_for_update().db  # never a replica, as what is to be locked is read where it is written
+    with transaction.atomic(using=using):
+        keys = list(queryset.using(using).values_list("pk", flat=True))
+        rows: QuerySet[M] = QuerySet(queryset.model, using=using).filter(pk__in=keys)
+        no_key = connections[using].features.has_select_for_no_key_update
+        invalidate_objects(rows.select_for_update(no_key=no_key), using=using)
+        yield rows
+        invalidate_objects(rows.all(), using=using)
 
 
 def batch() -> AbstractContextManager[None]:

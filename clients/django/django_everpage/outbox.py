@@ -15,9 +15,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, connections, router, transaction
+from django.db.models import Model
 from django.utils import timezone
 
-from django_everpage import conf
+from django_everpage import conf, site
 from django_everpage.client import EverpageError
 from django_everpage.selection import Selection
 
@@ -31,6 +32,15 @@ ROWS_OF_A_ROUND = 500
 # How often a process whose sending works looks for rows that others have left.
 LOOK_SECONDS = 30.0
 
+# What a database says of itself where nobody can write: a read replica, a server that is set so.
+READ_ONLY = {
+    "postgresql": "SELECT current_setting('transaction_read_only') = 'on'",
+    "mysql": "SELECT @@global.read_only",
+    "sqlite": "PRAGMA query_only",
+}
+# Rows that this process cannot read and so leaves alone.
+MOST_UNREADABLE = 500
+
 Send = Callable[[Selection, "uuid.UUID | None"], None]
 
 
@@ -38,6 +48,9 @@ class _Look:
     """When this process looks next for what others have left."""
 
     at = 0.0
+
+
+_unreadable: set[uuid.UUID] = set()
 
 
 def write(selection: Selection, using: str) -> uuid.UUID:
@@ -93,6 +106,8 @@ def relay(using: str, send: Send, *, min_age_seconds: float = 0.0) -> int:
     locks = connections[using].features.has_select_for_update_skip_locked
     with transaction.atomic(using=using) if locks else nullcontext():
         entries = OutboxEntry.objects.using(using).order_by("created_at")
+        if _unreadable:
+            entries = entries.exclude(pk__in=_unreadable)
         if min_age_seconds:
             entries = entries.filter(created_at__lte=timezone.now() - timedelta(seconds=min_age_seconds))
         if locks:
@@ -117,10 +132,33 @@ def aliases() -> Iterator[str]:
     return (alias for alias in connections if router.allow_migrate_model(alias, OutboxEntry))
 
 
+def is_read_only(using: str) -> bool:
+    """A replica: its rows are those of another alias, where they are sent and deleted. Never where routers write to."""
+    from django_everpage.models import OutboxEntry
+
+    connection = connections[using]
+    question = READ_ONLY.get(connection.vendor)
+    models: tuple[type[Model], ...] = (OutboxEntry, *site.registered())
+    if question is None or using in map(router.db_for_write, models):
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        return bool(cursor.fetchone()[0])
+
+
 def _send(entries: Sequence[OutboxEntry], using: str, send: Send) -> None:
     selection = Selection()
+    sent = []
     for entry in entries:
-        selection.merge(Selection.of_body(entry.body))
-    rows = {using: [entry.pk for entry in entries]}
-    send(selection, event_of(rows))
-    delete(rows)
+        try:
+            selection.merge(Selection.of_body(entry.body))
+        except (AttributeError, TypeError):
+            logger.error("row %s of the outbox on %r is none of ours and stays: %r", entry.pk, using, entry.body)
+            if len(_unreadable) < MOST_UNREADABLE:
+                _unreadable.add(entry.pk)
+        else:
+            sent.append(entry.pk)
+    if sent:
+        rows = {using: sent}
+        send(selection, event_of(rows))
+        delete(rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing.util
 import os
 import random
 import threading
@@ -45,6 +46,7 @@ class Queue:
         self.wake = threading.Event()
         self.thread: threading.Thread | None = None
         self.stalled_until = 0.0
+        self.finishes = False
 
     def __len__(self) -> int:
         with self.lock:
@@ -57,6 +59,7 @@ class Queue:
                     self.bodies.append(body)
                 else:
                     self.folded.merge(Selection.of_body(body))
+            self._finish_at_the_end_of_a_child()
             if self.thread is None or not self.thread.is_alive():
                 self.thread = threading.Thread(target=self._run, name="everpage-retry", daemon=True)
                 self.thread.start()
@@ -112,8 +115,14 @@ class Queue:
                 self.folded = Selection()
             return self.bodies[0] if self.bodies else None
 
+    def _finish_at_the_end_of_a_child(self) -> None:
+        """A child of multiprocessing leaves without `atexit`: that library has its own list, anew in each child."""
+        if multiprocessing.parent_process() is not None and not self.finishes:
+            self.finishes = True
+            multiprocessing.util.Finalize(None, self.finish, exitpriority=0)
+
     def finish(self) -> None:
-        """At the end of the process: one more try, within TIMEOUT, and the log for the rest."""
+        """At the end of the process: one more try, within TIMEOUT, and the log for the rest; it is forgotten then."""
         deadline = time.monotonic() + conf.get().timeout_seconds if len(self) else 0.0
         try:
             while time.monotonic() < deadline and (body := self._next()) is not None:
@@ -125,6 +134,8 @@ class Queue:
             logger.warning("everpage cannot be told at the end of the process: %s", error)
         with self.lock:
             left = [*self.bodies, *([self.folded.as_body()] if self.folded else [])]
+            self.bodies.clear()
+            self.folded = Selection()
         for body in left:
             logger.error("everpage was never told, these pages may stay old: %s", body)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -114,10 +115,16 @@ class Selection:
             yield part
 
 
+BROKEN_TRIPLET = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
 def checked_path(value: object) -> str:
     """A path or URL as the proxy takes it; TypeError or ValueError that say what is wrong."""
     text = checked_text(value, "a path")
     if text.startswith(("/", "http://", "https://")):
+        # Nothing can be meant by it: what reverse() makes of the slug "100%" is /100%25/. The query does not count.
+        if BROKEN_TRIPLET.search(re.split("[?#]", text, maxsplit=1)[0]):
+            raise ValueError(f"{text!r} has a % without two hexadecimal digits; reverse() and quote() write %25 for it")
         return text
     if text:
         raise ValueError(f"{text!r} is not a path: it begins neither with / nor with http:// or https://")

@@ -4,6 +4,7 @@ DATABASE=shop.sqlite3 EVERPAGE_ADMIN_URL=http://127.0.0.1:8081 EVERPAGE_TOKEN=..
 """
 
 import os
+from urllib.parse import quote
 
 import everpage_sqlalchemy
 from flask import Flask, abort, request
@@ -24,7 +25,7 @@ class IceCream(Base):
     price: Mapped[str]
 
     def dependent_paths(self):
-        return ["/ice-cream/", f"/ice-cream/{self.slug}/"]
+        return ["/ice-cream/", f"/ice-cream/{quote(self.slug)}/"]
 
 
 engine = create_engine("sqlite:///" + os.environ["DATABASE"])

@@ -4,7 +4,7 @@ A model names the pages that show it:
 
     class IceCream(Base):
         def dependent_paths(self):
-            return ["/ice-cream/", f"/ice-cream/{self.slug}/"]
+            return ["/ice-cream/", f"/ice-cream/{quote(self.slug)}/"]
 
 and once, where the app is made: `everpage_sqlalchemy.watch(Session)`, with the sessionmaker, the scoped session or
 (Flask-SQLAlchemy) `db.session`. Bulk statements (`session.execute(update(...))`) pass the unit of work by: call
@@ -13,11 +13,14 @@ and once, where the app is made: `everpage_sqlalchemy.watch(Session)`, with the 
 EVERPAGE_ADMIN_URL and EVERPAGE_TOKEN come from the environment.
 """
 
+import atexit
+import http.client
 import json
 import logging
 import os
 import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterable
@@ -42,33 +45,78 @@ def watch(sessions) -> None:
 
 def invalidate(paths: Iterable[str], reason: str = "saved") -> None:
     """Posts the paths. The first try is made at once, so that who saved sees the new page; more in the background."""
-    if paths := sorted(set(paths)):
-        # The same id in each try: everpage makes it one invalidation, even if an answer was lost on the way.
-        body = {"paths": paths, "reason": reason, "id": str(uuid.uuid4())}
-        if not _post(body):
-            threading.Thread(target=_retry, args=(body,), name="everpage").start()
+    paths = sorted(set(paths))
+    if paths and (left := _post(_body(paths, reason))):
+        # A daemon: a process that is to end does not wait for it.
+        threading.Thread(target=_retry, args=(left,), name="everpage", daemon=True).start()
 
 
-def _retry(body: dict) -> None:
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The token is for one address."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+# Nor does it go through a proxy that HTTP_PROXY names.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
+# What is to be tried again, by id.
+_waiting: dict[str, dict] = {}
+
+
+def _body(paths: list[str], reason: str) -> dict:
+    # The same id in each try: everpage makes it one invalidation, even if an answer was lost on the way.
+    return {"paths": paths, "reason": reason, "id": str(uuid.uuid4())}
+
+
+def _retry(bodies: list[dict]) -> None:
     for pause in PAUSES_SECONDS:
+        _waiting.update((body["id"], body) for body in bodies)
         time.sleep(pause)
-        if _post(body):
+        tried, bodies = bodies, [left for body in bodies for left in _post(body)]
+        for body in tried:
+            _waiting.pop(body["id"], None)
+        if not bodies:
             return
-    log.error("not invalidated, old pages may stay: %s", body["paths"])
+    log.error("not invalidated, old pages may stay: %s", [path for body in bodies for path in body["paths"]])
 
 
-def _post(body: dict) -> bool:
+@atexit.register
+def _last_try() -> None:
+    paths = sorted({path for body in list(_waiting.values()) for path in body["paths"]})
+    if paths and _post(_body(paths, "the last try of a process that ends")):
+        log.error("not invalidated, old pages may stay: %s", paths)
+
+
+def _post(body: dict) -> list[dict]:
+    """What is to be tried again: nothing if everpage has taken it."""
     request = urllib.request.Request(
         os.environ["EVERPAGE_ADMIN_URL"].rstrip("/") + "/invalidate",
         json.dumps(body).encode(),
         {"Authorization": f"Bearer {os.environ['EVERPAGE_TOKEN']}", "Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-            return answer.status == 200
-    except OSError as error:  # Refused, timed out, or any answer but 2xx: HTTPError is one of them.
-        log.warning("everpage did not take %s: %s", body["paths"], error)
-        return False
+        with _opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+            if answer.status == 200:
+                return []
+            log.warning("everpage did not take %s: it answered %s", body["paths"], answer.status)
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            log.warning("everpage did not take %s: %s", body["paths"], refusal)
+            if refusal.code == 400:
+                return _post_halves(body)
+    except (OSError, http.client.HTTPException) as error:  # Refused, timed out, or no HTTP.
+        log.warning("everpage did not take %s: %r", body["paths"], error)
+    return [body]
+
+
+def _post_halves(body: dict) -> list[dict]:
+    """One wrong path, and everpage does nothing of a body: this finds it, and what was named beside it goes."""
+    paths, middle = body["paths"], len(body["paths"]) // 2
+    if not middle:
+        log.error("rejected, never to be invalidated: %s", paths[0])
+        return []
+    return [left for half in (paths[:middle], paths[middle:]) for left in _post(_body(half, body["reason"]))]
 
 
 def _paths(objects) -> Iterable[str]:

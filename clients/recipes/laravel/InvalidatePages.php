@@ -10,6 +10,7 @@ use Illuminate\Support\Facades\Bus;
 use Illuminate\Support\Facades\Http;
 use Illuminate\Support\Facades\Log;
 use Illuminate\Support\Str;
+use RuntimeException;
 use Throwable;
 use WeakReference;
 
@@ -79,16 +80,39 @@ class InvalidatePages implements ShouldQueue
             $job->handle();
         } catch (Throwable $error) {
             Log::warning('everpage did not take it at once: ' . $error->getMessage(), ['paths' => $paths]);
-            Bus::dispatch($job->delay(1));
+            try {
+                Bus::dispatch($job->delay(1));
+            } catch (Throwable $error) {
+                $job->failed($error);
+            }
         }
     }
 
     public function handle(): void
     {
-        Http::withToken(config('services.everpage.token'))
+        // The token is for one address: no redirect, no proxy that HTTP_PROXY names.
+        $answer = Http::withToken(config('services.everpage.token'))
             ->timeout(self::TIMEOUT_SECONDS)
-            ->post(rtrim(config('services.everpage.url'), '/') . '/invalidate', $this->body)
-            ->throw();
+            ->withOptions(['allow_redirects' => false, 'proxy' => ''])
+            ->post(rtrim(config('services.everpage.url'), '/') . '/invalidate', $this->body);
+        if ($answer->status() === 400) {
+            $this->halve();
+        } elseif ($answer->status() !== 200) {
+            throw new RuntimeException("it answered {$answer->status()}: {$answer->body()}");
+        }
+    }
+
+    /** One wrong path, and everpage does nothing of a body: this finds it, and what was named beside it goes. */
+    private function halve(): void
+    {
+        $paths = $this->body['paths'];
+        if (count($paths) === 1) {
+            Log::error('everpage: rejected, never to be invalidated', $this->body);
+            return;
+        }
+        foreach (array_chunk($paths, intdiv(count($paths) + 1, 2)) as $half) {
+            self::now($half, $this->body['reason']);
+        }
     }
 
     /** @return list<int> Seconds before each further try; the last one holds for all that follow. */

@@ -13,7 +13,7 @@ use App\Jobs\InvalidatePages;
  *
  *         public function dependentPaths(): iterable
  *         {
- *             return ['/ice-cream/', "/ice-cream/{$this->slug}/"];
+ *             return ['/ice-cream/', '/ice-cream/' . rawurlencode($this->slug) . '/'];
  *         }
  *     }
  *

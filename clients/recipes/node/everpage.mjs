@@ -14,9 +14,10 @@ const PAUSES_MS = [500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 60_000, 60_
  * The first try is awaited; further ones are made in the background. It never throws.
  */
 export async function invalidate(paths, reason = "saved") {
-  // The same id in each try: everpage makes it one invalidation, even if an answer was lost on the way.
-  const body = { paths: [...new Set(paths)], reason, id: randomUUID() };
-  if (body.paths.length > 0 && !(await post(body))) retry(body);
+  const named = [...new Set(paths)];
+  if (named.length === 0) return;
+  const left = await post(bodyOf(named, reason));
+  if (left.length > 0) retry(left);
 }
 
 /**
@@ -46,27 +47,47 @@ export async function transaction(pool, work, committed = invalidate) {
   return result;
 }
 
-async function retry(body) {
-  for (const wait of PAUSES_MS) {
-    await pause(wait);
-    if (await post(body)) return;
-  }
-  console.error("everpage: not invalidated, old pages may stay:", body.paths);
+/** The same id in each try: everpage makes it one invalidation, even if an answer was lost on the way. */
+function bodyOf(paths, reason) {
+  return { paths, reason, id: randomUUID() };
 }
 
+async function retry(bodies) {
+  for (const wait of PAUSES_MS) {
+    await pause(wait);
+    bodies = (await Promise.all(bodies.map(post))).flat();
+    if (bodies.length === 0) return;
+  }
+  console.error("everpage: not invalidated, old pages may stay:", bodies.flatMap(({ paths }) => paths));
+}
+
+/** What is to be tried again: nothing if everpage has taken it. */
 async function post(body) {
   try {
     const answer = await fetch(new URL("/invalidate", process.env.EVERPAGE_ADMIN_URL), {
       method: "POST",
       headers: { authorization: `Bearer ${process.env.EVERPAGE_TOKEN}`, "content-type": "application/json" },
       body: JSON.stringify(body),
+      redirect: "manual", // The token is for this address.
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     const text = await answer.text();
-    if (answer.status === 200) return true;
+    if (answer.status === 200) return [];
     console.warn("everpage: did not take", body.paths, answer.status, text);
+    if (answer.status === 400) return await postHalves(body);
   } catch (error) {
     console.warn("everpage: did not take", body.paths, error.cause ?? error);
   }
-  return false;
+  return [body];
+}
+
+/** One wrong path, and everpage does nothing of a body: this finds it, and what was named beside it goes. */
+async function postHalves({ paths, reason }) {
+  if (paths.length === 1) {
+    console.error("everpage: rejected, never to be invalidated:", paths[0]);
+    return [];
+  }
+  const middle = paths.length >> 1;
+  const halves = [paths.slice(0, middle), paths.slice(middle)];
+  return (await Promise.all(halves.map((half) => post(bodyOf(half, reason))))).flat();
 }

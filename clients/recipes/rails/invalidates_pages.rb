@@ -8,7 +8,7 @@
 #     include InvalidatesPages
 #
 #     def dependent_paths
-#       ["/ice-cream/", "/ice-cream/#{slug}/"]
+#       ["/ice-cream/", "/ice-cream/#{ERB::Util.url_encode(slug)}/"]
 #     end
 #   end
 #
@@ -35,7 +35,10 @@ module InvalidatesPages
     end
 
     def perform(body)
-      raise NotTaken unless InvalidatesPages.post(body)
+      left = InvalidatesPages.post(body)
+      raise NotTaken if left == [body]
+
+      left.each { |half| self.class.perform_later(half) }
     end
   end
 
@@ -43,22 +46,51 @@ module InvalidatesPages
   def self.invalidate(paths, reason: "saved")
     return if paths.empty?
 
-    # The same id in each try: everpage makes it one invalidation, even if an answer was lost on the way.
-    body = { "paths" => paths.uniq, "reason" => reason, "id" => SecureRandom.uuid }
-    RetryJob.set(wait: 0.5.seconds).perform_later(body) unless post(body)
+    post(body_of(paths.uniq, reason)).each { |left| RetryJob.set(wait: 0.5.seconds).perform_later(left) }
+  rescue StandardError => e # The queue is down.
+    log(:error, "not invalidated, old pages may stay: #{paths}: #{e.message}")
   end
 
-  # Whether everpage has made it durable on every node.
+  # The same id in each try: everpage makes it one invalidation, even if an answer was lost on the way.
+  def self.body_of(paths, reason)
+    { "paths" => paths, "reason" => reason, "id" => SecureRandom.uuid }
+  end
+
+  # What is to be tried again: nothing if everpage has made it durable on every node.
   def self.post(body)
-    uri = URI.join(ENV.fetch("EVERPAGE_ADMIN_URL"), "/invalidate")
-    timeouts = { open_timeout: TIMEOUT_SECONDS, read_timeout: TIMEOUT_SECONDS, max_retries: 0 }
-    headers = { "Authorization" => "Bearer #{ENV.fetch('EVERPAGE_TOKEN')}", "Content-Type" => "application/json" }
-    Net::HTTP.start(uri.host, uri.port, use_ssl: uri.scheme == "https", **timeouts) do |http|
-      http.post(uri.path, JSON.generate(body), headers).is_a?(Net::HTTPOK)
+    case status_of(body)
+    when "200" then []
+    when "400" then post_halves(body)
+    else [body]
     end
-  rescue SystemCallError, SocketError, IOError, Timeout::Error, OpenSSL::SSL::SSLError, Net::ProtocolError => e
-    ActiveRecord::Base.logger&.warn("everpage did not take #{body['paths']}: #{e.message}")
-    false
+  end
+
+  # One wrong path, and everpage does nothing of a body: this finds it, and what was named beside it goes.
+  def self.post_halves(body)
+    paths = body["paths"]
+    if paths.one?
+      log(:error, "rejected, never to be invalidated: #{paths}")
+      return []
+    end
+    paths.each_slice((paths.size + 1) / 2).flat_map { |half| post(body_of(half, body["reason"])) }
+  end
+
+  # Whatever goes wrong: the save has been committed.
+  def self.status_of(body)
+    uri = URI.join(ENV.fetch("EVERPAGE_ADMIN_URL"), "/invalidate")
+    options = { open_timeout: TIMEOUT_SECONDS, read_timeout: TIMEOUT_SECONDS, max_retries: 0, use_ssl: uri.scheme == "https" }
+    headers = { "Authorization" => "Bearer #{ENV.fetch('EVERPAGE_TOKEN')}", "Content-Type" => "application/json" }
+    # nil: not through a proxy that http_proxy names. Net::HTTP follows no redirects.
+    answer = Net::HTTP.start(uri.host, uri.port, nil, options) { |http| http.post(uri.path, JSON.generate(body), headers) }
+    log(:warn, "did not take #{body['paths']}: #{answer.code} #{answer.body}") unless answer.code == "200"
+    answer.code
+  rescue StandardError => e
+    log(:warn, "did not take #{body['paths']}: #{e.message}")
+    nil
+  end
+
+  def self.log(level, message)
+    ActiveRecord::Base.logger&.public_send(level, "everpage: #{message}")
   end
 
   # What is collected until the COMMIT. A connection belongs to one thread or fiber at a time.

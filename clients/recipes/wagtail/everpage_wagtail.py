@@ -13,6 +13,7 @@
       WAGTAILFRONTENDCACHE = {"everpage": {"BACKEND": "everpage_wagtail.EverpageBackend"}}
 """
 
+import logging
 from urllib.parse import urlsplit
 
 from django.apps import AppConfig
@@ -20,6 +21,8 @@ from django.db import transaction
 from wagtail.contrib.frontend_cache.backends import BaseBackend
 from wagtail.contrib.frontend_cache.utils import PurgeBatch
 from wagtail.signals import page_slug_changed, post_page_move
+
+logger = logging.getLogger("everpage")
 
 
 class EverpageBackend(BaseBackend):
@@ -31,8 +34,18 @@ class EverpageBackend(BaseBackend):
     def purge_batch(self, urls) -> None:
         from django_everpage import invalidate
 
-        # The path alone, for every host: visitors may know the site by another name than Wagtail's settings.
-        invalidate({urlsplit(url).path for url in urls}, reason="Wagtail")
+        invalidate({path for url in urls if (path := _path_of(url))}, reason="Wagtail")
+
+
+def _path_of(url: str) -> str | None:
+    """The path alone, for every host: visitors may know the site by another name than Wagtail's settings."""
+    from django_everpage.selection import checked_path
+
+    try:
+        return checked_path(urlsplit(url).path or "/")
+    except ValueError as error:
+        logger.error("not purged: %s", error)
+        return None
 
 
 class OldAddresses(AppConfig):

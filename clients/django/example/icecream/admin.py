@@ -31,9 +31,9 @@ class IceCreamAdmin(EverpageAdminMixin, admin.ModelAdmin):
         self._set_sold_out(request, queryset, False)
 
     def _set_sold_out(self, request, queryset, sold_out):
-        # One UPDATE for all calls no save hook: say which objects have changed.
-        count = queryset.update(sold_out=sold_out)
-        everpage.invalidate_objects(queryset)
+        # One UPDATE for all calls no save hook: say which objects change. The list may be filtered by what changes.
+        with everpage.invalidating(queryset) as flavors:
+            count = flavors.update(sold_out=sold_out)
         self.message_user(request, f"{count} changed.")
 
 

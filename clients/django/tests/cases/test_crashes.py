@@ -47,6 +47,12 @@ class Crashes(ProxyTestCase):
                 self.assertEqual(self.proxy.get("/simple/a/").status, 404)
                 self.visit("/simple/b/")
 
+    def test_a_child_of_multiprocessing_sends_what_waits_before_it_leaves(self):
+        Simple.objects.create()
+        before = self.proxy.sequence()
+        self.assertEqual(self.launch("support.child").wait(), 0)
+        self.assertEqual(self.proxy.sequence(), before + 1)
+
     def test_the_proxy_dies_before_the_post(self):
         simple = Simple.objects.create(text="old")
         old = self.store("/simple/slug/")

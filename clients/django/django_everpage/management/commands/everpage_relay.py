@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -35,7 +37,7 @@ class Command(BaseCommand):
             raise CommandError("EVERPAGE['OUTBOX'] is not on: nothing will ever be there.", returncode=64)
         min_age = options["min_age"]
         if options["once"]:
-            failed = self._round(min_age or 0.0)
+            failed = [message for alias in outbox.aliases() if (message := self._send(alias, min_age or 0.0))]
             if failed:
                 raise CommandError("; ".join(failed))
             return
@@ -45,24 +47,48 @@ class Command(BaseCommand):
         stopped = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
-        pause = interval
-        while not stopped.wait(pause):
-            failed = self._round(min_age)
-            pause = min(2 * max(pause, 0.1), LONGEST_PAUSE_SECONDS) if failed else interval
-            for message in failed:
-                self.stderr.write(f"{message}. Next try in {pause:.1f} s")
+        rounds = Rounds(interval, outbox.aliases(), time.monotonic())
+        while not stopped.wait(rounds.pause(time.monotonic())):
+            for alias in rounds.due(time.monotonic()):
+                message = self._send(alias, min_age)
+                pause = rounds.looked(alias, time.monotonic(), failed=message is not None)
+                if message is not None:
+                    self.stderr.write(f"{message}. Next try in {pause:.1f} s")
 
-    def _round(self, min_age: float) -> list[str]:
-        """Everything that is there; the failures, one line for each alias."""
-        failed = []
-        for alias in outbox.aliases():
-            try:
-                while sent := outbox.relay(alias, delivery.send_selection, min_age_seconds=min_age):
-                    self.stdout.write(f"Sent {sent} {'row' if sent == 1 else 'rows'} of the outbox on {alias}")
-                    if sent < outbox.ROWS_OF_A_ROUND:
-                        break
-            except (EverpageError, DatabaseError) as error:
-                failed.append(f"The outbox on {alias} could not be sent: {error}")
-            finally:
-                connections[alias].close_if_unusable_or_obsolete()
-        return failed
+    def _send(self, alias: str, min_age: float) -> str | None:
+        """Everything that is there; what failed, if something did."""
+        try:
+            if outbox.is_read_only(alias):
+                return None
+            while sent := outbox.relay(alias, delivery.send_selection, min_age_seconds=min_age):
+                self.stdout.write(f"Sent {sent} {'row' if sent == 1 else 'rows'} of the outbox on {alias}")
+                if sent < outbox.ROWS_OF_A_ROUND:
+                    break
+        except (EverpageError, DatabaseError) as error:
+            return f"The outbox on {alias} could not be sent: {error}"
+        finally:
+            connections[alias].close_if_unusable_or_obsolete()
+        return None
+
+
+class Rounds:
+    """When is each alias looked at? One that fails waits longer each time, and no other waits for it."""
+
+    def __init__(self, interval: float, aliases: Iterable[str], now: float) -> None:
+        self.interval = interval
+        self.pauses = dict.fromkeys(aliases, interval)
+        self.next = dict.fromkeys(self.pauses, now + interval)
+
+    def pause(self, now: float) -> float:
+        """Seconds until the next one is due."""
+        return max(0.0, min(self.next.values(), default=now + self.interval) - now)
+
+    def due(self, now: float) -> list[str]:
+        return [alias for alias, at in self.next.items() if at <= now]
+
+    def looked(self, alias: str, now: float, *, failed: bool) -> float:
+        """Seconds until it is looked at again."""
+        longer = min(2 * max(self.pauses[alias], 0.1), LONGEST_PAUSE_SECONDS)
+        self.pauses[alias] = longer if failed else self.interval
+        self.next[alias] = now + self.pauses[alias]
+        return self.pauses[alias]
