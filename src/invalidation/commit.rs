@@ -42,7 +42,10 @@ pub(super) async fn commit(shared: Arc<Shared>, mut queue: mpsc::Receiver<Waitin
     let folding = Arc::new(Folding::new(shared.journal.terms().is_some()));
     let mut pause = RETRY_PAUSES.0;
     loop {
-        shared.journal.give_way().await;
+        // Whoever ends has but a moment, and comes once.
+        if !queue.is_closed() {
+            shared.journal.give_way().await;
+        }
         let is_last = waiting.is_empty() && {
             let next = queue.recv_many(&mut waiting, BATCH_MAX);
             let is_overdue = shared.has_overdue.load(Ordering::Acquire);

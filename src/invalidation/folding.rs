@@ -31,7 +31,10 @@ impl Folding {
 
     /// Folds a journal of this node's own at once, before it takes further records; a shared one beside them: its snapshot may take minutes to get there.
     pub(super) async fn fold_if_due(self: &Arc<Self>, shared: &Arc<Shared>, waits: &TaskTracker) {
-        if shared.journal.tail_bytes() <= self.beyond.load(Ordering::Relaxed) {
+        let tail = shared.journal.tail_bytes();
+        // Somebody else may have folded what this node could not.
+        let beyond = self.beyond.fetch_min(tail.saturating_add(self.growth), Ordering::Relaxed);
+        if tail <= beyond {
             return;
         }
         if shared.journal.terms().is_none() {

@@ -22,7 +22,8 @@
 //! - A head of another journal, or none, is never taken over while the process lives: the lease runs out, and requests go to the origin.
 //! - One call at a time: a look waits for an append that is under way. What the append has read on its way is not told before it ends, and a look beside it
 //!   could make the lease longer before that is applied. So a write that hangs, or that others are ahead of again and again, may cost the
-//!   lease: requests go to the origin for at most `PATIENCE`, or `PATIENCE_AMONG_OTHERS`: slower, and never wrong.
+//!   lease: requests go to the origin for at most `PATIENCE`, or `PATIENCE_AMONG_OTHERS`, and before that for as long as a large batch takes to be
+//!   written: slower, and never wrong.
 //!
 //! # Versions side by side
 //!

@@ -359,7 +359,7 @@ impl Bucket {
         remove::abort_uploads(&self.0, before).await
     }
 
-    /// Does the server keep the conditions of writes, in races too? 24 small requests; leaves nothing behind.
+    /// Does the server keep the conditions of writes, in races too? 25 small requests; leaves nothing behind.
     ///
     /// # Errors
     /// It could not be tried: that says nothing about the server's conditions.

@@ -237,7 +237,9 @@ impl Head {
     pub(super) fn find(&self, token: &str) -> Option<Sequence> {
         let moved = self.parts.iter().flat_map(|part| &part.tokens).map(|(token, last)| (token, *last));
         let inline = self.batches.iter().map(|batch| (&batch.token, batch.last()));
-        moved.chain(inline).find(|(known, _)| &***known == token).map(|(_, last)| last)
+        let last = moved.chain(inline).find(|(known, _)| &***known == token).map(|(_, last)| last);
+        // An object of one batch bears its word in its name, however many have come since.
+        last.or_else(|| self.parts.iter().find(|part| part.key.ends_with(token)).map(|part| part.last))
     }
 
     /// Puts a snapshot in the place of what it stands for. Returns the objects that may be removed now: those that were not needed at the fold before.
@@ -332,6 +334,17 @@ mod tests {
         assert_eq!((head.find("a"), head.find("b")), (Some(Sequence(3)), Some(Sequence(4))));
         assert_eq!(head.find("c"), Some(Sequence(6)));
         assert!(head.is_whole());
+    }
+
+    #[test]
+    fn a_batch_in_an_object_of_its_own_is_found_however_many_have_come_since() {
+        let mut head = head();
+        for number in 1..=20 {
+            let batch = batch(&format!("word-{number}"), 1..=2);
+            head.append_part(batch.part(format!("default/journal/records/{}", batch.token)));
+        }
+        assert_eq!((head.find("word-1"), head.find("word-20")), (Some(Sequence(2)), Some(Sequence(40))));
+        assert_eq!(head.find("word-21"), None);
     }
 
     #[test]

@@ -81,6 +81,11 @@ pub(super) async fn read(
     }
     news.records.extend(head.batches.iter().cloned().flat_map(Batch::numbered));
     news.records.retain(|(sequence, _)| *sequence > known);
+    // Whoever is told less than there is would serve what the rest names.
+    if !news.records.iter().map(|(sequence, _)| sequence.0).eq(known.0 + 1..=head.sequence.0) {
+        let why = format!("the records after {known} up to {} are not all in it", head.sequence);
+        return Err(Missing::Object(RECORDS.to_owned(), Unreadable::Unknown(why)));
+    }
     Ok(news)
 }
 

@@ -7,7 +7,9 @@ use tokio::time::sleep;
 
 use super::{S3, record};
 use crate::invalidation::journal::Journal as _;
-use crate::invalidation::journal::s3::S3Journal;
+use crate::invalidation::journal::s3::head::Batch;
+use crate::invalidation::journal::s3::reading::RECORDS;
+use crate::invalidation::journal::s3::{S3Journal, envelope};
 
 /// Appends a small record, again and again.
 fn keep_appending(journal: Arc<S3Journal>, every: Duration) -> tokio::task::JoinHandle<()> {
@@ -69,4 +71,21 @@ async fn a_large_invalidation_has_the_same_numbers_for_everyone_folded_or_not() 
     other.fold(told[9].0, vec![1]).await.unwrap();
     let (_, recovered) = s3.open(None).await.unwrap();
     assert_eq!(recovered.records, &told[10..]);
+}
+
+/// Fails when what is read is not counted.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_told_less_than_there_is_relies_on_nothing() {
+    let s3 = S3::new(4);
+    let (one, other) = (s3.journal().await, s3.journal().await);
+    let records = [60 << 10, 60 << 10].map(|bytes| Arc::new(record(bytes)));
+    one.append(&records).await.unwrap();
+    let short = serde_json::to_vec(&[Batch::new("word".into(), &records[..1])]).unwrap();
+    {
+        let mut objects = s3.objects.lock();
+        let written = objects.by_key.iter_mut().find(|(key, _)| key.contains("/records/")).unwrap();
+        written.1.1 = envelope::seal(RECORDS, &short).into();
+    }
+    let error = other.look().await.unwrap_err();
+    assert!(error.is_lost, "{error}");
 }
