@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from typing import Any
+
+from django.apps import AppConfig, apps
 from django.core import checks
+from django.db.models import Model
 from django.db.models.signals import class_prepared
 
 
@@ -20,6 +23,21 @@ class EverpageConfig(AppConfig):
         checks.register(everpage_checks.check_settings)
         checks.register(everpage_checks.check_models)
         site.listeners.append(wiring.wire)
-        # Models that are made later, in a test or by a project's own factory.
-        class_prepared.connect(site.changed, dispatch_uid="everpage")
+        class_prepared.connect(_when_a_model_is_made_later, dispatch_uid="everpage")
         wiring.wire()
+
+
+def _when_a_model_is_made_later(sender: type[Model], **_: Any) -> None:
+    """In a test, or by a project's own factory. Not one of a migration, which is of another registry."""
+    if sender._meta.apps is not apps or sender.__module__ == "__fake__":
+        return
+    # The signal comes before the registry knows the model.
+    apps.lazy_model_operation(_made, (sender._meta.app_label, sender._meta.model_name))
+
+
+def _made(_model: type[Model]) -> None:
+    from django_everpage import site
+
+    # The registry forgets its list a moment later only.
+    apps.clear_cache()
+    site.changed()

@@ -6,24 +6,26 @@ connection owns the hooks, and one that was rolled back is gone with its entry t
 as in PyPy, such a hook may be found: then too much is invalidated, never too little.)
 
 Memory is bounded: many hooks are folded into one for each savepoint that is still open, and a hook holds a bounded
-`Selection`.
+`Selection`. What was touched is asked again in the first hook, outside the transaction: see `again`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from threading import Lock
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_everpage import conf, delivery
+from django_everpage import again, conf, delivery
 from django_everpage.selection import Selection
 
 logger = logging.getLogger("everpage")
@@ -55,8 +57,7 @@ class Hook:
             more, more_rows = hook.take()
             selection.merge(more)
             rows += more_rows
-        if selection or rows:
-            deliver(selection, {self.alias: rows} if rows else {})
+        deliver(selection, {self.alias: rows} if rows else {})
 
     def take(self) -> tuple[Selection, list[UUID]]:
         taken = self.selection, self.rows
@@ -108,10 +109,16 @@ def add(selection: Selection, using: str) -> None:
 
 
 def deliver(selection: Selection, rows: dict[str, list[UUID]]) -> None:
-    """Into the batch that is open here, else to the proxy."""
+    """Asks again, and hands on: into the batch that is open here, else to the proxy."""
+    error = again.ask(selection)
+    if isinstance(error, DatabaseError):
+        # The rows stay for a relay, which asks once more; what is known already is sent now.
+        rows = {}
     batch = _batch.get()
-    if batch is None or not batch.add(selection, rows):
+    if (selection or rows) and (batch is None or not batch.add(selection, rows)):
         delivery.deliver(selection, rows)
+    if error and conf.get().strict:
+        raise error
 
 
 def is_silent() -> bool:
@@ -142,15 +149,34 @@ def batched() -> Iterator[None]:
         with batch.lock:
             batch.open = False
         if batch.selection or batch.rows:
-            delivery.deliver(batch.selection, batch.rows)
+            _outside_event_loops(delivery.deliver, batch.selection, batch.rows)
+
+
+def _outside_event_loops(function: Callable[..., None], *arguments: Any) -> None:
+    """Called here, or in async code in another thread and waited for: an event loop must not ask the database."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        function(*arguments)
+        return
+
+    def call() -> None:
+        try:
+            function(*arguments)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(copy_context().run, call).result()
 
 
 def pending(using: str, since: int = 0) -> Selection:
-    """What the open transaction would send, of the hooks from number `since` on."""
-    selection = Selection()
-    for _, hook in _waiting(connections[using], since):
-        selection.merge(hook.selection)
-    return selection
+    """What the open transaction would send, of the hooks from number `since` on; asked again now."""
+    found = Selection()
+    for selection in [hook.selection for _, hook in _waiting(connections[using], since)]:
+        found.merge(selection)
+    again.ask(found)
+    return found
 
 
 def _hooks(connection: BaseDatabaseWrapper) -> weakref.WeakSet[Hook]:

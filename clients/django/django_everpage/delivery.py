@@ -15,7 +15,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from django_everpage import client, conf, outbox, retry
+from django_everpage import again, client, conf, outbox, retry
 from django_everpage.client import EverpageError
 from django_everpage.selection import Selection
 
@@ -40,6 +40,9 @@ def write(selection: Selection, using: str) -> uuid.UUID:
 
 def deliver(selection: Selection, rows: Rows) -> None:
     """Sends what is committed; `rows` are those of the outbox that say the same, by alias."""
+    if not selection:
+        outbox.delete(rows)  # no page shows what was changed
+        return
     if recorders:
         for record in recorders:
             record(selection)
@@ -62,7 +65,8 @@ def deliver(selection: Selection, rows: Rows) -> None:
 
 
 def send_selection(selection: Selection, event: uuid.UUID | None) -> None:
-    """Sends it now; EverpageError if that fails."""
+    """Sends what rows of the outbox say, and what their objects name now; EverpageError if that fails."""
+    again.ask(selection)
     for body in selection.bodies(event):
         send(body)
 

@@ -58,7 +58,7 @@ def invalidate_objects(objects: Iterable[Model], *, using: str | None = None) ->
     for instance in objects:
         alias = alias or router.db_for_write(type(instance), instance=instance)
         if site.matters(type(instance)):
-            selection.merge(hooks.selection_of(instance, alias))
+            selection.merge(hooks.as_if_saved(instance, alias))
         elif functions := site.functions_of(type(instance)):
             dependents.ask(instance, functions, selection)
         else:

@@ -43,7 +43,7 @@ class Link(NamedTuple):
 def links_from(model: type[Model]) -> tuple[Link, ...]:
     """All links that begin at an object of `model` and end at one that has something to say."""
     fields = (field for other in apps.get_models() for field in other._meta.local_many_to_many)
-    links = (link for field in fields for link in _both(field))
+    links = (link for field in fields if is_resolved(field) for link in _both(field))
     return tuple(
         link
         for link in dict.fromkeys(links)
@@ -70,6 +70,11 @@ def ends(through: type[Model]) -> Iterator[str]:
     """The names of the foreign keys of a table between; none for any other model."""
     for field in fields_through(through):
         yield from (field.m2m_field_name(), field.m2m_reverse_field_name())
+
+
+def is_resolved(field: Any) -> bool:
+    """Both models that it names are known: not so while a project makes its models."""
+    return not isinstance(field.remote_field.through, str | None) and not isinstance(field.remote_field.model, str)
 
 
 def _both(field: Any) -> tuple[Link, Link]:

@@ -14,7 +14,7 @@ class OutboxEntry(models.Model):
     # Random, so that it names the same invalidation to a proxy that several databases share.
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
-    # {"paths": [...], "prefixes": [...], "tags": [...], "all": true, "reason": "..."}
+    # {"paths": [...], "prefixes": [...], "tags": [...], "all": true, "reason": "...", "touched": [[...], ...]}
     body = models.JSONField()
 
     class Meta:

@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.functional import Promise
 
@@ -19,21 +19,33 @@ NAMES_OF_A_POST = 10_000
 BYTES_OF_A_POST = 4 * 1024 * 1024
 # The proxy takes 1024 bytes.
 LONGEST_REASON = 250
+# More changed objects than this become "everything": to ask them all again would take longer than to render anew.
+MOST_TOUCHED = 20_000
+
+
+class Touched(NamedTuple):
+    """An object that was changed, to be asked again after COMMIT: see `again`."""
+
+    alias: str
+    model: str  # app_label.ModelName
+    pk: str  # as the field's value_to_string() writes it
+    was: str = ""  # JSON: the values before by attname, of short ones; empty: only as it is now
 
 
 @dataclass
 class Selection:
-    """A set of selectors; empty is false. Dicts keep the order in which things were named."""
+    """A set of selectors, and of objects that will name more; empty is false. Dicts keep the order of naming."""
 
     paths: dict[str, None] = field(default_factory=dict)
     prefixes: dict[str, None] = field(default_factory=dict)
     tags: dict[str, None] = field(default_factory=dict)
+    touched: dict[Touched, None] = field(default_factory=dict)
     all: bool = False
     reason: str | None = None
     reasons: int = 0
 
     def __bool__(self) -> bool:
-        return self.all or bool(self.paths or self.prefixes or self.tags)
+        return self.all or bool(self.paths or self.prefixes or self.tags or self.touched)
 
     def __len__(self) -> int:
         return len(self.paths) + len(self.prefixes) + len(self.tags)
@@ -48,16 +60,25 @@ class Selection:
         if len(self) > MOST_NAMES:
             self.take_all()
 
+    def touch(self, *objects: Touched) -> None:
+        """These are asked again after COMMIT."""
+        if self.all:
+            return
+        self.touched.update(dict.fromkeys(objects))
+        if len(self.touched) > MOST_TOUCHED:
+            self.take_all()
+
     def take_all(self) -> None:
         """Everything; the names are forgotten."""
         self.all = True
-        for names in (self.paths, self.prefixes, self.tags):
+        for names in (self.paths, self.prefixes, self.tags, self.touched):
             names.clear()
 
     def merge(self, other: Selection) -> None:
         if other.all:
             self.take_all()
         self.add(other.paths, other.prefixes, other.tags)
+        self.touch(*other.touched)
         self.reason = self.reason or other.reason
         self.reasons += other.reasons
 
@@ -83,8 +104,8 @@ class Selection:
             yield {**part, **({"reason": reason} if reason else {}), "id": str(id_)}
 
     def as_body(self) -> dict[str, Any]:
-        """All of it, however much, without an id."""
-        kinds = ("paths", "prefixes", "tags")
+        """All of it, however much, without an id; only the outbox has use for `touched`."""
+        kinds = ("paths", "prefixes", "tags", "touched")
         body: dict[str, Any] = {kind: list(names) for kind in kinds if (names := getattr(self, kind))}
         reason = self.says_why()
         return {**body, **({"all": True} if self.all else {}), **({"reason": reason} if reason else {})}
@@ -93,6 +114,7 @@ class Selection:
     def of_body(cls, body: Mapping[str, Any]) -> Selection:
         selection = cls(reason=body.get("reason"), reasons=1)
         selection.add(body.get("paths", ()), body.get("prefixes", ()), body.get("tags", ()))
+        selection.touch(*(Touched(*one) for one in body.get("touched", ())))
         if body.get("all"):
             selection.take_all()
         return selection

@@ -114,8 +114,8 @@ def matters(model: type[Model]) -> bool:
     return bool(voices(model) or others(model))
 
 
-def changed(**_: Any) -> None:
-    """Forgets what was found out about classes; also a receiver of `class_prepared`."""
+def changed() -> None:
+    """Forgets what was found out about classes."""
     for cached in (voices, others, lineage):
         cached.cache_clear()
     for listener in listeners:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from django.apps import apps
-from django.core.signals import setting_changed
-from django.db import router, transaction
+from django.db import connections, router, transaction
 from django.db.models import Model, signals
 
-from django_everpage import conf, hooks, links, site
+from django_everpage import conf, hooks, links, related, site
 
 OBJECT_SIGNALS = ("pre_save", "post_save", "pre_delete")
 
@@ -34,7 +34,8 @@ def wire() -> None:
         getattr(signals, name).connect(hooks.RECEIVERS[name], sender=model, dispatch_uid="everpage")
     _wired.clear()
     _wired.update(wanted)
-    make_saves_transactions()
+    _wrap_saves()
+    related.wire()
 
 
 def _wanted() -> Iterator[tuple[str, type[Model]]]:
@@ -44,7 +45,7 @@ def _wanted() -> Iterator[tuple[str, type[Model]]]:
     for model in models:
         if site.matters(model):
             yield from _of_objects(model)
-        for field in model._meta.local_many_to_many:
+        for field in filter(links.is_resolved, model._meta.local_many_to_many):
             through: type[Model] = field.remote_field.through  # type: ignore[assignment]
             far = field.remote_field.model
             if site.matters(model) or site.matters(far):
@@ -66,36 +67,40 @@ def _family(ends: Iterable[type[Model]], models: Iterable[type[Model]]) -> Itera
             yield from (model for model in models if site.concrete(end) in site.lineage(model))
 
 
-def make_saves_transactions() -> None:
-    """With OUTBOX, a save in autocommit mode becomes a transaction: the row of the outbox commits with what was saved.
-
-    Django sends `post_save` after the COMMIT of such a save; a crash in between would lose the invalidation.
-    """
-    wanted = {model for name, model in _wired if name == "post_save"} if conf.wants_outbox() else set()
+def _wrap_saves() -> None:
+    wanted = {model for name, model in _wired if name == "post_save"}
     for model in [model for model in _wrapped if model not in wanted]:
         del model.save_base
         _wrapped.remove(model)
     for model in wanted - _wrapped:
         # One that has its own save_base, or a parent that is wrapped, keeps it: the wrapper calls on.
         if "save_base" not in model.__dict__:
-            model.save_base = _in_transaction(model)  # type: ignore[method-assign]
+            model.save_base = _with_care(model)  # type: ignore[method-assign]
             _wrapped.add(model)
 
 
-def _in_transaction(model: type[Model]) -> Any:
+def _with_care(model: type[Model]) -> Any:
+    """A save whose invalidation is not lost.
+
+    With OUTBOX, one in autocommit mode becomes a transaction: the row of the outbox commits with what was saved. Django
+    sends `post_save` after the COMMIT of such a save; a crash in between would lose it. Inside a transaction nothing is
+    opened: an inner block that fails would take the outer one along, or cost a savepoint.
+
+    And a receiver that raises keeps Django from calling those after it, although the row may be written.
+    """
+
     @functools.wraps(model.save_base)
     def save_base(self: Model, *args: Any, **kwargs: Any) -> None:
         call = super(model, self).save_base  # type: ignore[misc]
         using = inspect.signature(call).bind(*args, **kwargs).arguments.get("using")
-        with transaction.atomic(using=using or router.db_for_write(type(self), instance=self), savepoint=False):
-            call(*args, **kwargs)
+        using = using or router.db_for_write(type(self), instance=self)
+        # Wrong settings are for the signals to tell.
+        opens = conf.wants_outbox() and not connections[using].in_atomic_block
+        try:
+            with transaction.atomic(using=using) if opens else nullcontext():
+                call(*args, **kwargs)
+        except Exception:
+            hooks.after_failed_save(self, using)
+            raise
 
     return save_base
-
-
-def _on_setting(*, setting: str, **_: Any) -> None:
-    if setting == "EVERPAGE" and apps.models_ready:
-        make_saves_transactions()
-
-
-setting_changed.connect(_on_setting, dispatch_uid="everpage.wiring")

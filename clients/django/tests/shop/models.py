@@ -1,5 +1,7 @@
 """Models that say in every way which pages show them."""
 
+import uuid
+
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
@@ -150,6 +152,18 @@ class Landmark(Place):
 
 
 @dumper.register
+class Venue(Sluggish):
+    """Has no proxy."""
+
+    def dependent_paths(self):
+        return [f"/venue/{self.slug}/"]
+
+
+class Bar(Venue):
+    """Not registered itself."""
+
+
+@dumper.register
 class Page(Sluggish):
     """Abstract: stands for all that inherit from it."""
 
@@ -162,6 +176,56 @@ class Page(Sluggish):
 
 class Article(Page):
     pass
+
+
+class Brewer(Sluggish):
+    """Knows its beers; their pages show its name."""
+
+    def dependent_paths(self):
+        yield self.get_absolute_url()
+        for beer in self.beers.all():
+            yield beer.get_absolute_url()
+
+
+class Hop(Sluggish):
+    def dependent_paths(self):
+        yield self.get_absolute_url()
+        yield from self.beers.all().iterator()
+
+
+class Beer(Sluggish):
+    brewer = models.ForeignKey(Brewer, null=True, on_delete=models.CASCADE, related_name="beers")
+    hops = models.ManyToManyField(Hop, related_name="beers")
+
+    def dependent_paths(self):
+        yield self.get_absolute_url()
+        if self.brewer:
+            yield self.brewer.get_absolute_url()
+        for hop in self.hops.all():
+            yield hop.get_absolute_url()
+
+
+class Ticket(Sluggish):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+
+    def dependent_paths(self):
+        return [self.get_absolute_url()]
+
+
+if hasattr(models, "GeneratedField"):
+
+    class Computed(models.Model):
+        """Its address is made by the database."""
+
+        name = models.CharField(max_length=20)
+        slug = models.GeneratedField(
+            expression=models.functions.Lower("name"), output_field=models.CharField(max_length=20), db_persist=True
+        )
+
+        def dependent_paths(self):
+            return [f"/computed/{self.slug}/"]
+
+    dumper.register(Computed)
 
 
 class Odd(Sluggish):
@@ -178,4 +242,6 @@ class Plain(Sluggish):
 
 
 for model in (Simple, Related, Note, Size, IceCream, Person, Club, Topic, Post, Book, Place, Restaurant, Landmark, Odd):
+    dumper.register(model)
+for model in (Brewer, Hop, Beer, Ticket):
     dumper.register(model)

@@ -24,6 +24,8 @@ RELATIONS = [
     "notes",
     "topics",
     "posts",
+    "hops",
+    "beers",
 ]
 
 
@@ -67,6 +69,8 @@ def _text(model, slug):
 
 def _one(instance):
     values = [f"{f.name}={f.value_from_object(instance)}" for f in instance._meta.concrete_fields]
+    if getattr(instance, "brewer", None):
+        values.append(f"brewer={instance.brewer.slug}")
     relations = [name for name in RELATIONS if hasattr(instance, name)]
     values += [f"{name}={sorted(other.slug for other in getattr(instance, name).all())}" for name in relations]
     return " ".join(values)
