@@ -23,7 +23,8 @@ class Rejected(ProxyTestCase):
         expected = ["/a/", "/ice/100%25/?50%", "/c/"]
         with self.assertLogs("everpage", "ERROR") as logs, assert_invalidates(expected):
             odd = Odd.objects.create()
-        self.assertEqual(len(logs.output), 2)
+        # Each of the two, in the transaction and when it is asked again.
+        self.assertEqual(len({line.splitlines()[0] for line in logs.output}), 2)
         self.assertIn(f"shop.Odd with pk {odd.pk}: ValueError: '/ice/100%/' has a % without two", logs.output[0])
         # The proxy is of the same opinion.
         for path in ("/ice/100%/", "/b%zz/"):
