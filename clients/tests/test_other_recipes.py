@@ -243,6 +243,9 @@ def sessions(link, tmp_path):
     with everpage("http://127.0.0.1:1") as proxy:
         link.target = proxy.admin
         yield sessions
+        # What is still tried again would meet the faults of the next test.
+        link.faults.clear()
+        eventually(lambda: not everpage_sqlalchemy._waiting)
 
 
 def posted(link: Link) -> list[list[str]]:

@@ -68,4 +68,5 @@ class Updates(TransactionTestCase):
             rows.update(text="new")
         other.join()
         self.assertTrue(done.is_set())
-        self.assertEqual(self.proxy.paths, ["/simple/a/"])
+        # Asked again after COMMIT, the row may have the other's address already.
+        self.assertLessEqual({"/simple/a/"}, set(self.proxy.paths))
