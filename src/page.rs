@@ -4,6 +4,7 @@
 //! [`stored`] is the form in which pages lie in a store. This module never decides whether a page may be kept or served:
 //! that is `policy` and `invalidation`.
 
+pub mod fields;
 pub mod large;
 pub mod stored;
 
@@ -14,9 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
 
+use self::fields::ResponseFields;
 use self::large::LargePage;
 use crate::clock::UnixMillis;
 
@@ -182,7 +184,7 @@ pub struct PageHead {
     /// The response's status.
     pub status: StatusCode,
     /// End-to-end response fields, `ETag` and `Content-Length` included; as they are sent.
-    pub headers: HeaderMap,
+    pub headers: ResponseFields,
     /// When the response head arrived.
     pub stored_at: UnixMillis,
     /// `Age` of the response when it arrived, in seconds.
@@ -203,7 +205,7 @@ impl PageHead {
     /// Bytes it takes in memory, nearly.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let fields: usize = self.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
+        let fields = self.headers.lines().len() + ALLOCATION_BYTES;
         let tags: usize = self.tags.iter().map(|tag| tag.len() + ALLOCATION_BYTES).sum();
         let varied: usize = self.varied_by.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
         let names = self.host.len() + self.path.len() + self.query.as_ref().map_or(0, |query| query.len());
@@ -254,9 +256,7 @@ impl Page {
 
     /// A page that has not been looked up in the index yet.
     #[must_use]
-    pub fn new(mut head: PageHead, body: Bytes, path_id: PathId) -> Self {
-        // Room for one more, so that inserting into a copy never grows it.
-        head.headers.reserve(1);
+    pub fn new(head: PageHead, body: Bytes, path_id: PathId) -> Self {
         Page { head, body, path_id, validated_to: AtomicU64::new(0), held: Mutex::new(None) }
     }
 }

@@ -87,7 +87,7 @@ async fn gather(
 fn show(parties: &Parties, listed: Listed) -> StoredPage {
     let Listed { name, head, body_bytes } = listed;
     let judgement = judgement::judge(parties, &head, &name.path);
-    let content_type = head.headers.get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
+    let content_type = head.headers.get(&CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind).into_owned());
     StoredPage {
         object: name,
         method: head.method.to_string(),

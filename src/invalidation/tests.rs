@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::index::Index;
 use super::journal::memory::MemoryJournal;
@@ -13,6 +13,7 @@ use super::selector::Target;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::page::PageHead;
+use crate::page::fields::ResponseFields;
 use crate::policy::path;
 
 fn invalidations() -> Invalidations {
@@ -26,7 +27,7 @@ fn page(path: &str, as_of: u64, journal: &str) -> Page {
         path: path.into(),
         query: None,
         status: StatusCode::OK,
-        headers: HeaderMap::new(),
+        headers: ResponseFields::default(),
         stored_at: UnixMillis(0),
         age_seconds: 0,
         fresh_seconds: None,

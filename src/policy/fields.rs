@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE,
@@ -256,22 +255,6 @@ fn tell(headers: &mut HeaderMap, told: &Told<'_>, forwarded_for: Option<&HeaderV
     }
     set("forwarded", forwarded);
     add_via(headers);
-}
-
-/// The same fields in memory of their own, of just their size. A parsed field is a slice of the buffer that its message was read into, and keeps all of
-/// it: several KiB for each page.
-#[must_use]
-pub fn detached(fields: &HeaderMap) -> HeaderMap {
-    let mut bytes = Vec::with_capacity(fields.values().map(HeaderValue::len).sum());
-    fields.values().for_each(|value| bytes.extend_from_slice(value.as_bytes()));
-    let mut bytes = Bytes::from(bytes);
-    let mut own = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields {
-        let name = HeaderName::from_bytes(name.as_str().as_bytes()).expect("it is a name");
-        let value = HeaderValue::from_maybe_shared(bytes.split_to(value.len())).expect("it is a value");
-        own.append(name, value);
-    }
-    own
 }
 
 #[cfg(test)]

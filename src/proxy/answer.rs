@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, Entry,
+    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
     HeaderName, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -21,6 +21,7 @@ use super::large::{LargeStream, Part};
 use super::outcome::{self, Forwarded, Outcome};
 use super::visit::Visit;
 use crate::clock::UnixMillis;
+use crate::page::fields::OF_BODY;
 use crate::page::large::LargePage;
 use crate::page::{Page, PageHead};
 use crate::policy::conditional::{self, Precondition};
@@ -42,7 +43,9 @@ fn decide(head: &PageHead, body_bytes: u64, method: &Method, request: &HeaderMap
     if !head.status.is_success() {
         return Decision::Whole;
     }
-    let (etag, modified) = (head.headers.get(ETAG), head.headers.get(LAST_MODIFIED));
+    let value_of = |name| HeaderValue::from_bytes(head.headers.get(name)?).ok();
+    let (etag, modified) = (value_of(&ETAG), value_of(&LAST_MODIFIED));
+    let (etag, modified) = (etag.as_ref(), modified.as_ref());
     match conditional::evaluate(request, etag, modified) {
         Precondition::Proceed => {}
         Precondition::NotModified => return Decision::NotModified,
@@ -119,9 +122,9 @@ pub(super) async fn from_large(
 
 /// The page's fields, with those that change from answer to answer.
 fn dressed(head: &PageHead, now: UnixMillis, status_field: HeaderValue) -> HeaderMap {
-    let mut headers = head.headers.clone();
+    let mut headers = head.headers.to_map();
     headers.insert(AGE, digits(head.age_at(now)));
-    set_status(&mut headers, status_field);
+    headers.append(CACHE_STATUS, status_field);
     headers
 }
 
@@ -140,11 +143,9 @@ pub(super) fn from_flight(
         (false, Some(reason)) => (Outcome::Collapsed, outcome::collapsed_unkept(forwarded, reason)),
     };
     let mut headers = head.headers.clone();
-    set_status(&mut headers, field);
+    headers.append(CACHE_STATUS, field);
     if head.age_seconds > 0 {
         headers.insert(AGE, head.age_seconds.into());
-    } else {
-        headers.remove(AGE);
     }
     if head.status.is_success() {
         let request = &visit.parts.headers;
@@ -161,30 +162,9 @@ pub(super) fn from_flight(
     (outcome, response)
 }
 
-/// Prepares the fields of a page for many answers: `Age` and our line of `Cache-Status` have their places already, so that an answer's copy of
-/// the fields never grows.
-pub(super) fn reserve_places(headers: &mut HeaderMap) {
-    headers.insert(AGE, HeaderValue::from_static("0"));
-    headers.append(CACHE_STATUS, HeaderValue::from_static("everpage"));
-}
-
-/// Fills our line of `Cache-Status`, the last.
-pub(super) fn set_status(headers: &mut HeaderMap, status_field: HeaderValue) {
-    match headers.entry(CACHE_STATUS) {
-        Entry::Occupied(mut lines) => {
-            if let Some(own) = lines.iter_mut().next_back() {
-                *own = status_field;
-            }
-        }
-        Entry::Vacant(place) => {
-            place.insert(status_field);
-        }
-    }
-}
-
 /// A 304 with these fields, but for those that describe a body (RFC 9110, section 15.4.5).
 pub(super) fn not_modified(mut headers: HeaderMap) -> Response<Body> {
-    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, ACCEPT_RANGES] {
+    for name in OF_BODY {
         headers.remove(name);
     }
     respond(StatusCode::NOT_MODIFIED, headers, Body::empty())

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, DATE, ETAG, TRAILER};
+use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, DATE, ETAG, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::answer;
 use super::errand::Errand;
 use super::intake::Gathered;
 use crate::clock::UnixMillis;
@@ -33,7 +32,8 @@ pub(super) fn kept_fields(mut headers: HeaderMap, status: StatusCode, now: UnixM
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_cache_fields(&mut headers);
     fields::add_via(&mut headers);
-    answer::reserve_places(&mut headers);
+    // Each answer says its own.
+    headers.remove(AGE);
     if status == StatusCode::OK {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
@@ -71,7 +71,7 @@ pub(super) fn make_page(
         path: Arc::clone(&errand.path),
         query: errand.query.clone(),
         status,
-        headers: fields::detached(&headers),
+        headers: headers.into(),
         stored_at: now,
         age_seconds: kept.admitted.age_seconds,
         fresh_seconds: kept.admitted.fresh_seconds,

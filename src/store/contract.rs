@@ -87,7 +87,7 @@ pub fn page_as_of(path: &str, query: &str, body: &[u8], journal: &str, as_of: u6
         path: path.into(),
         query: (!query.is_empty()).then(|| query.into()),
         status: StatusCode::OK,
-        headers,
+        headers: headers.into(),
         stored_at: UnixMillis(1_700_000_000_000),
         age_seconds: 7,
         fresh_seconds: Some(60),

@@ -250,7 +250,7 @@ impl Rig {
             path,
             query: target.query.as_deref().map(Arc::from),
             status: StatusCode::OK,
-            headers: HeaderMap::from_iter([(http::header::CONTENT_TYPE, "text/html".parse().unwrap())]),
+            headers: HeaderMap::from_iter([(http::header::CONTENT_TYPE, "text/html".parse().unwrap())]).into(),
             stored_at: self.parties.clock.now(),
             age_seconds: 0,
             fresh_seconds: None,

@@ -81,10 +81,10 @@ impl AtRest {
     }
 
     fn is_listed(&self, head: &PageHead) -> bool {
-        if head.headers.contains_key(CONTENT_ENCODING) {
+        if head.headers.get(&CONTENT_ENCODING).is_some() {
             return false;
         }
-        let Some(value) = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+        let Some(value) = head.headers.text(&CONTENT_TYPE) else { return false };
         let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         self.exact.contains(&kind) || self.below.iter().any(|start| kind.starts_with(start.as_str()))
     }

@@ -41,7 +41,7 @@ impl StoredPage {
             path: head.path.clone(),
             query: head.query.clone(),
             status: head.status.as_u16(),
-            headers: head.headers.iter().map(|(field, value)| (field.to_string(), to_latin1(value))).collect(),
+            headers: head.headers.iter().map(|(field, value)| (field.to_owned(), to_latin1(value))).collect(),
             stored_at: head.stored_at,
             age_seconds: head.age_seconds,
             fresh_seconds: head.fresh_seconds,
@@ -65,7 +65,7 @@ impl StoredPage {
             path: self.path,
             query: self.query,
             status: StatusCode::from_u16(self.status)?,
-            headers,
+            headers: headers.into(),
             stored_at: self.stored_at,
             age_seconds: self.age_seconds,
             fresh_seconds: self.fresh_seconds,
@@ -124,8 +124,8 @@ pub(super) fn to_json(head: &impl serde::Serialize) -> Vec<u8> {
 }
 
 /// A field's value as text: each byte the character of the same number, so that any value survives and ASCII stays readable.
-fn to_latin1(value: &HeaderValue) -> String {
-    value.as_bytes().iter().copied().map(char::from).collect()
+fn to_latin1(value: &[u8]) -> String {
+    value.iter().copied().map(char::from).collect()
 }
 
 fn from_latin1(text: &str) -> Result<HeaderValue, http::Error> {

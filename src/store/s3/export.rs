@@ -145,7 +145,7 @@ impl Exporter {
             Ok(key) => key,
             Err(skip) => return Ok(Some(skip)),
         };
-        let said = |name: &HeaderName| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
+        let said = |name: &HeaderName| head.headers.text(name).map(str::to_owned);
         let attributes = Attributes {
             content_type: said(&CONTENT_TYPE),
             content_encoding: said(&CONTENT_ENCODING),
@@ -176,7 +176,7 @@ fn may_be_exported(head: &PageHead) -> Result<(), Skip> {
         return Err(Skip::Query);
     }
     // Every browser takes gzip, and many apps vary by nothing else: without that there would be no site.
-    let is_common = head.headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "gzip");
+    let is_common = head.headers.get(&CONTENT_ENCODING).is_none_or(|coding| coding == b"gzip");
     let is_plain = |(name, value): &(HeaderName, String)| {
         if *name == http::header::ACCEPT_ENCODING { is_common } else { value.is_empty() }
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use everpage::page::large::{LargeBody, LargePage};
-use everpage::page::{Object, Page};
+use everpage::page::{Object, Page, PageHead};
 use everpage::store::Store;
 use everpage::store::s3::export::{Exporter, ExportingStore};
 use everpage::upkeep::export::Export;
@@ -52,14 +52,20 @@ async fn exports(bucket: &TestBucket) -> Vec<String> {
     bucket.keys().await.iter().filter_map(|key| Some(key.strip_prefix(prefix)?.to_owned())).collect()
 }
 
+fn insert(head: &mut PageHead, fields: &[(&'static str, &'static str)]) {
+    let mut headers = head.headers.to_map();
+    for (name, value) in fields {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
+    head.headers = headers.into();
+}
+
 async fn each_stored_page_has_a_plain_copy_as_visitors_get_it(bucket: TestBucket) {
     let node = Node::new(&bucket).await;
     let store = store(&node);
     put(&store, page("/", 0)).await;
     let packed = with(&page("/caf%C3%A9/menu.css", 0), |head| {
-        head.headers.insert("content-type", HeaderValue::from_static("text/css"));
-        head.headers.insert("content-encoding", HeaderValue::from_static("gzip"));
-        head.headers.insert("cache-control", HeaderValue::from_static("max-age=60"));
+        insert(head, &[("content-type", "text/css"), ("content-encoding", "gzip"), ("cache-control", "max-age=60")]);
         head.varied_by = vec![(ACCEPT_ENCODING, "gzip, br".to_owned())];
     });
     put(&store, packed).await;
@@ -96,7 +102,7 @@ async fn what_no_file_can_stand_for_has_no_copy(bucket: TestBucket) {
         with(&page("/a", 0), |head| head.query = Some("q=1".into())),
         with(&page("/b", 0), |head| head.varied_by = vec![(ACCEPT_LANGUAGE, "de".to_owned())]),
         with(&page("/c", 0), |head| {
-            head.headers.insert("content-encoding", HeaderValue::from_static("br"));
+            insert(head, &[("content-encoding", "br")]);
             head.varied_by = vec![(ACCEPT_ENCODING, "br".to_owned())];
         }),
         with(&page("/d", 0), |head| head.status = StatusCode::NOT_FOUND),

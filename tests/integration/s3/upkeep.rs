@@ -125,7 +125,7 @@ pub(super) fn page(path: &str, as_of: u64) -> Page {
         path: path.into(),
         query: None,
         status: StatusCode::OK,
-        headers,
+        headers: headers.into(),
         stored_at: UnixMillis(1_700_000_000_000),
         age_seconds: 0,
         fresh_seconds: None,

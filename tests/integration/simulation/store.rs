@@ -50,7 +50,7 @@ impl SimulatedStore {
 
     fn land(&self, name: &ObjectName, object: Object) {
         if let Some((head, _)) = object.page() {
-            let number = rendering_number(&head.headers);
+            let number = rendering_number(&head.headers.to_map());
             let state = self.world.state();
             let rendering = &state.checker.renderings[number.expect("only renderings are kept")];
             let is_dead = rendering.began <= state.checker.floor(&rendering.place).made;

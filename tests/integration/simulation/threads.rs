@@ -12,9 +12,10 @@ use everpage::invalidation::journal::memory::MemoryJournal;
 use everpage::invalidation::journal::{Journal as _, Recovered};
 use everpage::invalidation::selector::{Record, Target};
 use everpage::invalidation::{Invalidations, Verdict};
+use everpage::page::fields::ResponseFields;
 use everpage::page::{JournalId, Page, PageHead, Sequence};
 use everpage::policy::path::path_id;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use parking_lot::RwLock;
 
 const ROUNDS: usize = 10_000;
@@ -29,7 +30,7 @@ fn page(as_of: Sequence, journal: &JournalId) -> Arc<Page> {
         path: PATH.into(),
         query: None,
         status: StatusCode::OK,
-        headers: HeaderMap::new(),
+        headers: ResponseFields::default(),
         stored_at: UnixMillis(0),
         age_seconds: 0,
         fresh_seconds: None,

@@ -29,7 +29,7 @@ fn page(body: &[u8], fields: Fields) -> Arc<Page> {
         path: "/".into(),
         query: None,
         status: StatusCode::OK,
-        headers: HeaderMap::from_iter(fields),
+        headers: HeaderMap::from_iter(fields).into(),
         stored_at: UnixMillis(1),
         age_seconds: 0,
         fresh_seconds: None,

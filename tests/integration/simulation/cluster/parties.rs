@@ -65,7 +65,8 @@ impl Store for GatedStore {
         let found = self.store.get(name).await;
         self.gate.pass().await;
         let page = found.as_ref().ok().and_then(|object| object.as_ref()?.page());
-        let by = page.and_then(|(head, _)| self.fetched.lock().get(&rendering_number(&head.headers)?).copied());
+        let by =
+            page.and_then(|(head, _)| self.fetched.lock().get(&rendering_number(&head.headers.to_map())?).copied());
         if by.is_some_and(|by| by != self.node) {
             self.world.count("pages of another node read");
         }
