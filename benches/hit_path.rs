@@ -155,8 +155,14 @@ fn lookup(bencher: Bencher<'_, '_>, target: &str) {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let headers: HeaderMap = request(path, &[]).headers().clone();
     bencher.bench(|| {
-        let request =
-            rules::Request { method: &Method::GET, https: false, host: "shop.example", path, query, headers: &headers };
+        let request = rules::Request {
+            method: &Method::GET,
+            https: false,
+            host: "shop.example",
+            path,
+            query,
+            headers: (&headers).into(),
+        };
         matches!(black_box(rules.lookup(&request)), rules::Lookup::Use(_))
     });
 }

@@ -114,12 +114,12 @@ fn request_for(rules: &Rules, page: &Listed) -> Option<Request<()>> {
 /// The scheme is part of the key and of nothing else that is kept.
 fn is_https(rules: &Rules, page: &Listed, headers: &HeaderMap) -> bool {
     let PageHead { method, host, path, query, varied_by, .. } = &page.head;
-    let base = key::base(method, true, host, path, query.as_deref(), rules.key_headers(), headers);
+    let base = key::base(method, true, host, path, query.as_deref(), rules.key_headers(), headers.into());
     if varied_by.is_empty() {
         return base == page.name.key;
     }
     let fields: Vec<_> = varied_by.iter().map(|(name, _)| name.clone()).collect();
-    key::variant(&base, &fields, headers) == page.name.key
+    key::variant(&base, &fields, headers.into()) == page.name.key
 }
 
 async fn refetch(parties: Parties, queue: Arc<Mutex<mpsc::Receiver<Refetch>>>) {

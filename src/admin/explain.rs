@@ -133,7 +133,7 @@ async fn look_in_store(
 /// Where a signpost leads this request.
 fn follow(name: &ObjectName, signpost: &Variants, question: &Question, explained: &mut Explained) -> ObjectName {
     explained.varies_by = signpost.fields.iter().map(ToString::to_string).collect();
-    ObjectName { key: key::variant(&name.key, &signpost.fields, &question.headers), ..name.clone() }
+    ObjectName { key: key::variant(&name.key, &signpost.fields, (&question.headers).into()), ..name.clone() }
 }
 
 fn show(parties: &Parties, object: ObjectName, head: &PageHead, bytes: u64) -> Copied {

@@ -32,10 +32,10 @@ pub const MAX_SECONDS: u64 = 1 << 31;
 /// Reads all `Cache-Control` lines of a message. Names in any case; a number may be quoted; the smallest of several counts, and a
 /// number that is none counts as 0, that is, stale (RFC 9111, section 4.2.1).
 #[must_use]
-pub fn parse<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> Directives {
+pub fn parse<'a, V: AsRef<[u8]> + ?Sized + 'a>(values: impl Iterator<Item = &'a V>) -> Directives {
     let mut directives = Directives::default();
     for value in values {
-        for directive in split_list(value.as_bytes()) {
+        for directive in split_list(value.as_ref()) {
             let equals = directive.iter().position(|byte| *byte == b'=').unwrap_or(directive.len());
             let (name, argument) = directive.split_at(equals);
             let argument = argument.strip_prefix(b"=").unwrap_or_default().trim_ascii();

@@ -110,7 +110,7 @@ impl Question {
             host: &self.host,
             path: &self.path,
             query: self.query.as_deref(),
-            headers: &self.headers,
+            headers: (&self.headers).into(),
         }
     }
 }

@@ -12,6 +12,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::request_fields::{RequestFields, text};
+
 /// Meant for the next hop only (RFC 9110, section 7.6.1; RFC 9112; and what older clients send).
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
@@ -124,7 +126,7 @@ pub fn for_fill(request: &HeaderMap, told: &Told<'_>, only: Option<&[HeaderName]
             headers.append(name.clone(), value.clone());
         }
     }
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accepted_codings(request)));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(accepted_codings(request.into())));
     tell(&mut headers, told, None);
     headers
 }
@@ -192,10 +194,10 @@ pub fn passes_through_everpage(request: &HeaderMap) -> usize {
 /// The content codings that the origin is asked for: `br` and `gzip` as far as the visitor takes them, so that a page that varies by
 /// `Accept-Encoding` has four variants at most (RFC 9110, section 12.5.3).
 #[must_use]
-pub fn accepted_codings(request: &HeaderMap) -> &'static str {
+pub fn accepted_codings(request: RequestFields<'_>) -> &'static str {
     let (mut brotli, mut gzip, mut any) = (None, None, None);
-    for line in request.get_all(ACCEPT_ENCODING) {
-        for item in line.to_str().unwrap_or_default().split(',') {
+    for line in request.all(&ACCEPT_ENCODING) {
+        for item in text(line).unwrap_or_default().split(',') {
             let mut parts = item.split(';');
             let coding = parts.next().unwrap_or_default().trim();
             let refused = parts.any(|parameter| is_zero_weight(parameter.trim()));
@@ -224,8 +226,8 @@ fn is_zero_weight(parameter: &str) -> bool {
 
 /// Whether `Connection` takes this field away before it reaches the origin.
 #[must_use]
-pub fn is_listed_in_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+pub fn is_listed_in_connection(request: RequestFields<'_>, name: &HeaderName) -> bool {
+    let lines = request.all(&CONNECTION).filter_map(text);
     lines.flat_map(|line| line.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
@@ -317,13 +319,13 @@ mod tests {
 
     #[test]
     fn codings_fall_into_four_classes() {
-        let class = |value: &str| accepted_codings(&headers(&[("accept-encoding", value)]));
+        let class = |value: &str| accepted_codings((&headers(&[("accept-encoding", value)])).into());
         assert_eq!(class("gzip, deflate, br, zstd"), "br, gzip");
         assert_eq!(class("gzip;q=0.5, br;q=0"), "gzip");
         assert_eq!(class("*"), "br, gzip");
         assert_eq!(class("*, gzip; q=0.000"), "br");
         assert_eq!(class("identity"), "identity");
-        assert_eq!(accepted_codings(&HeaderMap::new()), "identity");
+        assert_eq!(accepted_codings((&HeaderMap::new()).into()), "identity");
     }
 
     #[test]
@@ -352,7 +354,7 @@ mod tests {
             let own = ["accept-encoding", "forwarded", "via", "x-forwarded-host", "x-forwarded-proto"];
             for name in fill.keys() {
                 let is_own = own.contains(&name.as_str());
-                prop_assert!(is_own || (reaches_origin_on_fill(name) && !is_listed_in_connection(&request, name)));
+                prop_assert!(is_own || (reaches_origin_on_fill(name) && !is_listed_in_connection((&request).into(), name)));
                 prop_assert!(is_own || !strict || name == "x-a" || ALWAYS_FORWARDED.contains(name));
                 if is_own {
                     prop_assert!(fill.get_all(name).iter().eq(for_fill(&HeaderMap::new(), &NOBODY, None).get_all(name)) || name == ACCEPT_ENCODING);
@@ -362,7 +364,7 @@ mod tests {
 
         #[test]
         fn any_accept_encoding_falls_into_a_class(value in "(gzip|br|[*]|x-gzip|;|q=|[0-9.]{0,4}|,| |nan|-){0,10}") {
-            let class = accepted_codings(&headers(&[("accept-encoding", &value)]));
+            let class = accepted_codings((&headers(&[("accept-encoding", &value)])).into());
             prop_assert!(["br, gzip", "br", "gzip", "identity"].contains(&class));
             prop_assert!(value.contains(['*']) || !class.contains("br") || value.contains("br"));
             prop_assert!(value.contains(['*']) || !class.contains("gzip") || value.contains("gzip"));

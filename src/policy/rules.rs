@@ -6,10 +6,11 @@ use std::borrow::Cow;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, PRAGMA, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use regex::RegexSet;
 
 use super::reason::Reason;
+use super::request_fields::RequestFields;
 use super::{cache_control, key, path};
 use crate::config::{self, Lifetime, QueryPolicy, UnkeyedHeaders};
 use crate::page::{Key, ObjectName};
@@ -78,7 +79,7 @@ pub struct Request<'a> {
     /// As sent, without `?`.
     pub query: Option<&'a str>,
     /// Its fields.
-    pub headers: &'a HeaderMap,
+    pub headers: RequestFields<'a>,
 }
 
 impl Rules {
@@ -134,7 +135,7 @@ impl Rules {
 
     /// The same page under GET, for a HEAD that a stored GET may answer.
     #[must_use]
-    pub fn as_get<'a>(&self, target: &Target<'a>, headers: &HeaderMap) -> Target<'a> {
+    pub fn as_get<'a>(&self, target: &Target<'a>, headers: RequestFields<'_>) -> Target<'a> {
         let key = key::base(
             &Method::GET,
             target.https,
@@ -181,13 +182,13 @@ impl Rules {
         if !self.methods.contains(request.method) {
             return Some(Reason::Method);
         }
-        if headers.contains_key(AUTHORIZATION) {
+        if headers.contains(&AUTHORIZATION) {
             return Some(Reason::Authorization);
         }
-        if headers.contains_key(UPGRADE) {
+        if headers.contains(&UPGRADE) {
             return Some(Reason::Upgrade);
         }
-        if headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+        if headers.contains(&TRANSFER_ENCODING) || headers.first(&CONTENT_LENGTH).is_some_and(|length| length != b"0") {
             return Some(Reason::RequestBody);
         }
         if self.has_bypass_cookie(headers) {
@@ -196,10 +197,10 @@ impl Rules {
         (self.honor_reload && asks_for_reload(headers)).then_some(Reason::Reload)
     }
 
-    fn has_bypass_cookie(&self, headers: &HeaderMap) -> bool {
+    fn has_bypass_cookie(&self, headers: RequestFields<'_>) -> bool {
         // Octets that are no text cannot be a session this proxy knows; the names before `=` still are compared.
-        headers.get_all(COOKIE).iter().any(|line| {
-            String::from_utf8_lossy(line.as_bytes()).split(';').any(|pair| {
+        headers.all(&COOKIE).any(|line| {
+            String::from_utf8_lossy(line).split(';').any(|pair| {
                 let name = pair.split('=').next().unwrap_or_default().trim();
                 !name.is_empty() && self.bypass_cookies.is_match(name)
             })
@@ -224,11 +225,11 @@ impl Rules {
 
 const GET: Method = Method::GET;
 
-fn asks_for_reload(headers: &HeaderMap) -> bool {
-    let control = cache_control::parse(headers.get_all(CACHE_CONTROL).iter());
+fn asks_for_reload(headers: RequestFields<'_>) -> bool {
+    let control = cache_control::parse(headers.all(&CACHE_CONTROL));
     // RFC 9111, section 5.4: Pragma counts only where Cache-Control is absent.
-    let pragma = !headers.contains_key(CACHE_CONTROL)
-        && headers.get(PRAGMA).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
+    let pragma = !headers.contains(&CACHE_CONTROL)
+        && headers.first(&PRAGMA).is_some_and(|value| value.eq_ignore_ascii_case(b"no-cache"));
     control.no_cache || control.no_store || control.max_age == Some(0) || pragma
 }
 
@@ -258,7 +259,11 @@ fn glob(pattern: &str) -> Result<Glob, globset::Error> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::policy::request_fields::tests::{both_ways, sent};
 
     fn rules(change: impl FnOnce(&mut config::Cache)) -> Rules {
         let mut cache = config::Cache::default();
@@ -268,7 +273,7 @@ mod tests {
 
     fn request<'a>(headers: &'a HeaderMap, target: &'a str) -> Request<'a> {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        Request { method: &Method::GET, https: false, host: "h", path, query, headers }
+        Request { method: &Method::GET, https: false, host: "h", path, query, headers: headers.into() }
     }
 
     fn refusal(rules: &Rules, headers: &[(&str, &str)], target: &str) -> Option<Reason> {
@@ -373,5 +378,43 @@ mod tests {
         };
         assert_ne!(key("dark"), key("light"));
         assert_eq!(key("dark"), key("dark"));
+    }
+
+    const NAMES: &[&str] = &[
+        "authorization",
+        "upgrade",
+        "transfer-encoding",
+        "content-length",
+        "cookie",
+        "cache-control",
+        "pragma",
+        "connection",
+        "x-theme",
+        "accept-encoding",
+    ];
+    const VALUES: &str = "(0|3|no-cache|max-age=0|a=b; |sessionid=x|; |x-theme|, |gzip|br|dark){0,3}";
+
+    proptest! {
+        #[test]
+        fn what_is_looked_up_does_not_depend_on_where_the_fields_lie(
+            sent in sent(NAMES, VALUES),
+            target in prop::sample::select(vec!["/", "/?page=2&utm_source=x", "/%zz"]),
+            is_head: bool, honor_reload: bool,
+        ) {
+            let rules = rules(|cache| {
+                cache.honor_reload = honor_reload;
+                cache.key_headers = vec![HeaderName::from_static("x-theme"), http::header::ACCEPT_ENCODING];
+            });
+            let method = if is_head { Method::HEAD } else { Method::GET };
+            let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+            let [map, lines] = both_ways(&sent, |headers| {
+                let request = Request { method: &method, https: true, host: "h", path, query, headers };
+                match rules.lookup(&request) {
+                    Lookup::Use(target) => Ok((target.key, rules.as_get(&target, headers).key)),
+                    Lookup::Bypass(reason) => Err(reason),
+                }
+            });
+            prop_assert_eq!(map, lines);
+        }
     }
 }

@@ -42,7 +42,7 @@ pub fn union(mut names: Vec<HeaderName>, others: &[HeaderName]) -> Vec<HeaderNam
 pub fn values(names: &[HeaderName], request: &HeaderMap) -> Vec<(HeaderName, String)> {
     let value = |name: &HeaderName| {
         if name == ACCEPT_ENCODING {
-            return fields::accepted_codings(request).to_owned();
+            return fields::accepted_codings(request.into()).to_owned();
         }
         let lines: Vec<_> = request.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         lines.join(", ")

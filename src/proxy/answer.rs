@@ -26,6 +26,7 @@ use crate::page::large::LargePage;
 use crate::page::{Page, PageHead};
 use crate::policy::conditional::{self, Precondition};
 use crate::policy::range::{self, Ranges};
+use crate::policy::request_fields::RequestFields;
 
 /// `Cache-Status` (RFC 9211).
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -39,23 +40,21 @@ enum Decision {
     Parts(Vec<Range<u64>>),
 }
 
-fn decide(head: &PageHead, body_bytes: u64, method: &Method, request: &HeaderMap) -> Decision {
+fn decide(head: &PageHead, body_bytes: u64, method: &Method, request: RequestFields<'_>) -> Decision {
     if !head.status.is_success() {
         return Decision::Whole;
     }
-    let value_of = |name| HeaderValue::from_bytes(head.headers.get(name)?).ok();
-    let (etag, modified) = (value_of(&ETAG), value_of(&LAST_MODIFIED));
-    let (etag, modified) = (etag.as_ref(), modified.as_ref());
+    let (etag, modified) = (head.headers.get(&ETAG), head.headers.get(&LAST_MODIFIED));
     match conditional::evaluate(request, etag, modified) {
         Precondition::Proceed => {}
         Precondition::NotModified => return Decision::NotModified,
         Precondition::Failed => return Decision::Failed,
     }
     let may_be_parted = head.status == StatusCode::OK && method == Method::GET;
-    let mut wanted = request.get_all(RANGE).iter().filter(|_| may_be_parted);
+    let mut wanted = request.all(&RANGE).filter(|_| may_be_parted);
     // Several Range fields are no range set.
     let (Some(wanted), None) = (wanted.next(), wanted.next()) else { return Decision::Whole };
-    if request.get(IF_RANGE).is_some_and(|condition| !range::if_range_matches(condition, etag, modified)) {
+    if request.first(&IF_RANGE).is_some_and(|condition| !range::if_range_matches(condition, etag, modified)) {
         return Decision::Whole;
     }
     match range::parse(wanted, body_bytes) {
@@ -69,7 +68,7 @@ fn decide(head: &PageHead, body_bytes: u64, method: &Method, request: &HeaderMap
 pub(super) fn from_page(
     page: &Arc<Page>,
     method: &Method,
-    request: &HeaderMap,
+    request: RequestFields<'_>,
     now: UnixMillis,
     status_field: HeaderValue,
 ) -> Response<Body> {
@@ -103,7 +102,7 @@ pub(super) fn from_page(
 pub(super) async fn from_large(
     page: &LargePage,
     method: &Method,
-    request: &HeaderMap,
+    request: RequestFields<'_>,
     now: UnixMillis,
     status_field: HeaderValue,
 ) -> io::Result<Response<Body>> {
@@ -148,8 +147,9 @@ pub(super) fn from_flight(
         headers.insert(AGE, head.age_seconds.into());
     }
     if head.status.is_success() {
-        let request = &visit.parts.headers;
-        match conditional::evaluate(request, head.headers.get(ETAG), head.headers.get(LAST_MODIFIED)) {
+        let etag = head.headers.get(ETAG).map(HeaderValue::as_bytes);
+        let modified = head.headers.get(LAST_MODIFIED).map(HeaderValue::as_bytes);
+        match conditional::evaluate(visit.fields(), etag, modified) {
             Precondition::Proceed => {}
             Precondition::NotModified => return (outcome, not_modified(headers)),
             Precondition::Failed => return (outcome, failed(headers)),

@@ -1,19 +1,23 @@
-//! One visitor's connection: hyper's HTTP/1 between the guarded socket and the handler.
+//! One visitor's connection: the fast lane answers what it can, and hyper's HTTP/1 has the word where it cannot.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::body::BoxError;
 use super::handler::Handler;
+use super::lane::Lane;
 use super::visit::Visitor;
-use super::wire::Guard;
+use super::wire::{Ending, Guard, Heard, Patience};
 use crate::config::Limits;
 
 /// With this number of fields, its default, hyper needs no allocation to parse a head.
@@ -30,28 +34,58 @@ pub async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let guard = Guard::new(stream, limits.idle_timeout, slot);
-    let visitor = Visitor { last_request: guard.last_request(), interim: guard.interim(), ..Visitor::at(address) };
-    let service = service_fn(move |request| {
-        let (handler, visitor) = (Arc::clone(&handler), visitor.clone());
-        async move { Ok::<_, Infallible>(visitor.interim.until(handler.handle(request, &visitor)).await) }
-    });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(limits.head_bytes);
-    if limits.head_fields != HEAD_FIELDS_OF_HYPER {
-        http.max_headers(limits.head_fields);
-    }
-    let connection = http.serve_connection(TokioIo::new(guard), service).with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
+    let visitor = Visitor::at(address);
+    let lane = Lane::new(Arc::clone(&handler), visitor.clone(), &limits);
+    let patience = Patience { head: limits.head_timeout, idle: limits.idle_timeout };
+    let mut guard = Guard::new(stream, lane, patience, slot);
+    let heard = tokio::select! {
         biased;
-        result = connection.as_mut() => result,
-        () = draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        heard = poll_fn(|context| guard.poll_lane(context)) => heard,
+        () = draining.cancelled() => Ok(Heard::End),
+    };
+    let result = match heard {
+        // Large: in a place of its own, that a connection of hits never needs.
+        Ok(Heard::Request) => Box::pin(serve_by_hyper(handler, guard, visitor, limits, draining)).await,
+        Ok(Heard::End) => guard.shutdown().await.map_err(Into::into),
+        Err(error) => Err(error.into()),
     };
     if let Err(error) = result {
         tracing::debug!(%address, %error, "connection ended");
+    }
+}
+
+/// From the first request on that is not for the fast lane; later hits go by it again, within the guard.
+async fn serve_by_hyper<S>(
+    handler: Arc<Handler>,
+    guard: Guard<S>,
+    visitor: Visitor,
+    limits: Limits,
+    draining: CancellationToken,
+) -> Result<(), BoxError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let ended = guard.ended();
+    let service = service_fn(move |request| {
+        let (handler, visitor, ended) = (Arc::clone(&handler), visitor.clone(), Arc::clone(&ended));
+        async move {
+            let response = visitor.interim.until(handler.handle(request, &visitor)).await;
+            Ok::<_, Infallible>(response.map(|body| Ending::new(body, ended)))
+        }
+    });
+    let mut http = http1::Builder::new();
+    // How long a head may take is the guard's to say.
+    http.header_read_timeout(None).max_buf_size(limits.head_bytes);
+    if limits.head_fields != HEAD_FIELDS_OF_HYPER {
+        http.max_headers(limits.head_fields);
+    }
+    let mut connection = pin!(http.serve_connection(TokioIo::new(guard), service).with_upgrades());
+    tokio::select! {
+        biased;
+        result = connection.as_mut() => Ok(result?),
+        () = draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            Ok(connection.await?)
+        }
     }
 }

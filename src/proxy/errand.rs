@@ -61,9 +61,9 @@ impl Errand {
         let mut names = Vec::new();
         if look {
             if target.method == Method::HEAD {
-                let base = handler.rules.as_get(target, &client).key;
+                let base = handler.rules.as_get(target, (&client).into()).key;
                 let fields = handler.memory.signpost(&base).map(|signpost| signpost.fields.clone()).unwrap_or_default();
-                let key = if fields.is_empty() { base } else { key::variant(&base, &fields, &client) };
+                let key = if fields.is_empty() { base } else { key::variant(&base, &fields, (&client).into()) };
                 names.push((ObjectName { path: path_id, method: Method::GET, key }, fields));
             }
             names.push((ObjectName { path: path_id, method: target.method.clone(), key: place }, fields.clone()));

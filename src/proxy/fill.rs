@@ -189,7 +189,7 @@ impl Handler {
         if fields.is_empty() {
             return Kept { admitted, key: errand.base, fields, signpost: None, displaced: Vec::new(), unkept };
         }
-        let key = key::variant(&errand.base, &fields, &errand.client);
+        let key = key::variant(&errand.base, &fields, (&errand.client).into());
         let newest = newest().hard;
         let _alone = self.signposting.lock();
         let mut known = match self.memory.signpost(&errand.base) {

@@ -10,6 +10,7 @@
 //!
 //! The hit path does no I/O, takes no global lock, and copies no body. What must be fetched is fetched in a task of its own (`fill`).
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -42,6 +42,7 @@ use crate::metrics::Metrics;
 use crate::page::large::LargePage;
 use crate::page::{Key, Page, PageHead, PathId};
 use crate::policy::reason::Reason;
+use crate::policy::request_fields::RequestFields;
 use crate::policy::rules::{Lookup, Rules, Target};
 use crate::policy::{key, path};
 use crate::store::Store;
@@ -82,7 +83,7 @@ pub struct Handler {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
-    counters: [crate::metrics::Counter; Outcome::ALL.len()],
+    pub(super) counters: [crate::metrics::Counter; Outcome::ALL.len()],
 }
 
 /// Numbers from the configuration.
@@ -195,7 +196,7 @@ impl Handler {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(started) = started {
-            log_access(&parts, visitor, outcome, &response, started);
+            log_access(visitor, &parts.method, &parts.uri, response.status(), outcome, started);
         }
         response
     }
@@ -225,7 +226,7 @@ impl Handler {
     }
 
     async fn serve(self: &Arc<Self>, visit: &Visit<'_>, target: Target<'_>) -> (Outcome, Response<Body>) {
-        match self.find(&target, &visit.parts.headers) {
+        match self.find(&target, visit.fields()) {
             Found::Page(page) => {
                 tracing::debug!(method = %target.method, path = &*target.path, key = %target.key, "found in memory");
                 (Outcome::Hit, self.hit(visit, &page, "memory"))
@@ -233,7 +234,7 @@ impl Handler {
             Found::Soft(page, place) if !visit.is_inside => {
                 // What would come now would not be kept, and the next visitor would have it fetched again.
                 if !self.invalidations.is_settling(&page.head, &page.path_id) {
-                    self.renew(visit, &self.target_of(&page, target, &visit.parts.headers), place);
+                    self.renew(visit, &self.target_of(&page, target, visit.fields()), place);
                 }
                 (Outcome::SoftHit, self.hit(visit, &page, "soft"))
             }
@@ -245,13 +246,13 @@ impl Handler {
     }
 
     fn hit(&self, visit: &Visit<'_>, page: &Arc<Page>, detail: &'static str) -> Response<Body> {
-        answer::from_page(page, &visit.parts.method, &visit.parts.headers, self.clock.now(), outcome::hit(detail))
+        answer::from_page(page, &visit.parts.method, visit.fields(), self.clock.now(), outcome::hit(detail))
     }
 
     /// `None`: its body cannot be read.
     async fn large_hit(&self, visit: &Visit<'_>, page: &LargePage, detail: &'static str) -> Option<Response<Body>> {
         let field = outcome::hit(detail);
-        let answer = answer::from_large(page, &visit.parts.method, &visit.parts.headers, self.clock.now(), field).await;
+        let answer = answer::from_large(page, &visit.parts.method, visit.fields(), self.clock.now(), field).await;
         answer.inspect_err(|error| self.note_unreadable(page, error)).ok()
     }
 
@@ -269,7 +270,7 @@ impl Handler {
             match self.disembark(visit, target, &place, path_id, seat, handoff, arrival).await {
                 Some(answered) => return answered,
                 // What it brought was not for this request: look again.
-                None => match self.find(target, &visit.parts.headers) {
+                None => match self.find(target, visit.fields()) {
                     Found::Page(page) => return (Outcome::Collapsed, self.hit(visit, &page, "memory")),
                     Found::Soft(page, _) if !visit.is_inside => {
                         return (Outcome::SoftHit, self.hit(visit, &page, "soft"));
@@ -333,7 +334,7 @@ impl Handler {
         match arrival {
             Arrival::Stored(found, key, kind) => {
                 let head = found.head();
-                let is_own = key == self.key_of(head, target, &visit.parts.headers);
+                let is_own = key == self.key_of(head, target, visit.fields());
                 if !is_own || !self.is_fresh(head) {
                     return None;
                 }
@@ -352,7 +353,7 @@ impl Handler {
             Arrival::Streaming(head) => {
                 let subject = Subject { host: target.host, path: &target.path, path_id: &path_id, tags: &head.tags };
                 let is_other_variant =
-                    !head.vary.is_empty() && key::variant(&target.key, &head.vary, &visit.parts.headers) != head.key;
+                    !head.vary.is_empty() && key::variant(&target.key, &head.vary, visit.fields()) != head.key;
                 if is_other_variant || seat.was_overtaken(&self.invalidations, &subject, head.begun) {
                     return None;
                 }
@@ -374,7 +375,7 @@ impl Handler {
 
     /// The key under which this request finds the page, if it is its own. Requests for HEAD whose variants are not known yet share a flight, but the
     /// GETs that may answer them are of one variant each.
-    fn key_of(&self, head: &PageHead, target: &Target<'_>, request: &HeaderMap) -> Key {
+    fn key_of(&self, head: &PageHead, target: &Target<'_>, request: RequestFields<'_>) -> Key {
         let is_same_method = head.method == *target.method;
         let base = if is_same_method { target.key } else { self.rules.as_get(target, request).key };
         let fields: Vec<HeaderName> = head.varied_by.iter().map(|(name, _)| name.clone()).collect();
@@ -421,13 +422,21 @@ fn temporary_folder(config: &Config) -> Option<PathBuf> {
     config.cache.temporary_folder.clone().or_else(beside_pages)
 }
 
-fn log_access(parts: &Parts, visitor: &Visitor, outcome: Outcome, response: &Response<Body>, started: Instant) {
+/// One line of the access log.
+pub(super) fn log_access(
+    visitor: &Visitor,
+    method: &Method,
+    target: &dyn Display,
+    status: StatusCode,
+    outcome: Outcome,
+    started: Instant,
+) {
     tracing::info!(
         target: "everpage::access",
         client = %visitor.address,
-        method = %parts.method,
-        target = %parts.uri,
-        status = response.status().as_u16(),
+        %method,
+        %target,
+        status = status.as_u16(),
         outcome = outcome.as_str(),
         microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         "request"

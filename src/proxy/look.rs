@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 
 use super::handler::Handler;
 use super::outcome::Forwarded;
 use crate::invalidation::Verdict;
 use crate::page::{Key, Page, PageHead};
 use crate::policy::key;
+use crate::policy::request_fields::RequestFields;
 use crate::policy::rules::Target;
 
 /// What a look into memory finds.
@@ -33,7 +34,7 @@ pub(super) struct Place {
 
 impl Handler {
     /// A stored GET answers HEAD; a HEAD of its own is looked for after it.
-    pub(super) fn find(&self, target: &Target<'_>, request: &HeaderMap) -> Found {
+    pub(super) fn find(&self, target: &Target<'_>, request: RequestFields<'_>) -> Found {
         if target.method == Method::HEAD
             && let found @ (Found::Page(_) | Found::Soft(..)) =
                 self.find_under(&self.rules.as_get(target, request).key, request)
@@ -43,7 +44,7 @@ impl Handler {
         self.find_under(&target.key, request)
     }
 
-    fn find_under(&self, base: &Key, request: &HeaderMap) -> Found {
+    fn find_under(&self, base: &Key, request: RequestFields<'_>) -> Found {
         let mut place = Place { key: *base, fields: Vec::new(), forwarded: Forwarded::UriMiss };
         if let Some(found) = self.find_at(&mut place) {
             return found;
@@ -77,7 +78,7 @@ impl Handler {
     }
 
     /// The target that found the page: a HEAD may have found a GET.
-    pub(super) fn target_of<'a>(&self, page: &Page, target: Target<'a>, request: &HeaderMap) -> Target<'a> {
+    pub(super) fn target_of<'a>(&self, page: &Page, target: Target<'a>, request: RequestFields<'_>) -> Target<'a> {
         if page.head.method == *target.method { target } else { self.rules.as_get(&target, request) }
     }
 }

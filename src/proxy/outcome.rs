@@ -83,10 +83,13 @@ impl Forwarded {
     }
 }
 
-/// The value of `Cache-Status` (RFC 9211) for a hit.
+/// The value of `Cache-Status` (RFC 9211) for a hit from memory.
+pub(super) const MEMORY_HIT: &str = "everpage; hit; detail=memory";
+
+/// The value of `Cache-Status` for a hit.
 pub(super) fn hit(detail: &'static str) -> HeaderValue {
     match detail {
-        "memory" => HeaderValue::from_static("everpage; hit; detail=memory"),
+        "memory" => HeaderValue::from_static(MEMORY_HIT),
         "soft" => HeaderValue::from_static("everpage; hit; detail=soft"),
         other => value(format!("everpage; hit; detail={other}")),
     }

@@ -1,6 +1,6 @@
 //! Who asks for what? The request line, `Host` and the peer become one visit, or a refusal.
 //!
-//! hyper has parsed the request; here it is checked against what a request cannot do.
+//! The request has been parsed; here it is checked against what a request cannot do.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -9,14 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::uri::Scheme;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderName, Method, StatusCode, Version};
 use ipnet::IpNet;
 
 use super::interim::Interim;
 use crate::config::Config;
 use crate::policy::host::normalise_host;
+use crate::policy::request_fields::{RequestFields, text};
 use crate::policy::rules;
+
+/// How a trusted proxy says by which scheme the visitor came.
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// What is known of a visitor's connection.
 #[derive(Clone, Debug)]
@@ -59,6 +63,55 @@ pub(super) struct Front {
     body_bytes: Option<u64>,
     /// For HTTP/1.0 requests without `Host`.
     default_host: String,
+}
+
+/// What a request says of itself, wherever its parts lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub method: &'a Method,
+    pub version: Version,
+    /// Of an absolute URL.
+    pub scheme: Option<&'a str>,
+    /// Of an absolute URL, as it was sent.
+    pub authority: Option<&'a str>,
+    /// As it was sent, without the query; `*` too.
+    pub path: &'a str,
+    /// As it was sent, without `?`.
+    pub query: Option<&'a str>,
+    /// Path and query in one.
+    pub target: &'a str,
+    pub fields: RequestFields<'a>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(parts: &'a Parts) -> Self {
+        Asked {
+            method: &parts.method,
+            version: parts.version,
+            scheme: parts.uri.scheme_str(),
+            authority: parts.uri.authority().map(Authority::as_str),
+            path: parts.uri.path(),
+            query: parts.uri.query(),
+            target: parts.uri.path_and_query().map_or("", PathAndQuery::as_str),
+            fields: (&parts.headers).into(),
+        }
+    }
+
+    /// The request as the rules see it, with what was found when it was let in.
+    pub(super) fn request(&self, https: bool, host: &'a str) -> rules::Request<'a> {
+        rules::Request { method: self.method, https, host, path: self.path, query: self.query, headers: self.fields }
+    }
+}
+
+/// What is known of a request that was let in.
+#[derive(Debug, PartialEq)]
+pub(super) struct Admitted<'a> {
+    /// Lower case, without a default port.
+    pub host: Cow<'a, str>,
+    /// The scheme by which the visitor came.
+    pub https: bool,
+    /// The peer is a trusted proxy.
+    pub trusted: bool,
 }
 
 /// A request that was let in.
@@ -156,31 +209,7 @@ impl Front {
     }
 
     pub(super) fn read<'a>(&'a self, parts: &'a Parts, visitor: &'a Visitor) -> Result<Visit<'a>, Refusal> {
-        if parts.method == Method::CONNECT {
-            return Err(Refusal::Connect);
-        }
-        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-        if target.len() > self.target_bytes {
-            return Err(Refusal::LongTarget);
-        }
-        let is_asterisk = parts.method == Method::OPTIONS && target == "*";
-        if !(parts.uri.path().starts_with('/') || is_asterisk) {
-            return Err(Refusal::BadTarget);
-        }
-        if parts.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
-            return Err(Refusal::BadTarget);
-        }
-        self.check_length(&parts.headers)?;
-        let trusted = !self.trusted.is_empty() && contains(&self.trusted, visitor.address);
-        let https = if visitor.is_inside {
-            parts.uri.scheme_str() == Some("https")
-        } else {
-            trusted && last_item(&parts.headers, "x-forwarded-proto").is_some_and(|proto| proto == "https")
-        };
-        let host = self.host(parts)?;
-        if !self.hosts.is_empty() && !self.hosts.iter().any(|served| served == without_port(&host)) {
-            return Err(Refusal::ForeignHost);
-        }
+        let Admitted { host, https, trusted } = self.admit(&Asked::of(parts), visitor)?;
         let interim = (parts.version >= Version::HTTP_11).then_some(&visitor.interim);
         Ok(Visit {
             parts,
@@ -191,6 +220,39 @@ impl Front {
             interim,
             is_inside: visitor.is_inside,
         })
+    }
+
+    /// Whether this request is let in. Allocates only where the host is not spelled as it is kept.
+    ///
+    /// # Errors
+    /// Each [`Refusal`] but for [`Refusal::Loop`] and [`Refusal::Purge`].
+    pub(super) fn admit<'a>(&'a self, asked: &Asked<'a>, visitor: &Visitor) -> Result<Admitted<'a>, Refusal> {
+        if asked.method == Method::CONNECT {
+            return Err(Refusal::Connect);
+        }
+        if asked.target.len() > self.target_bytes {
+            return Err(Refusal::LongTarget);
+        }
+        let is_asterisk = asked.method == Method::OPTIONS && asked.target == "*";
+        if !(asked.path.starts_with('/') || is_asterisk) {
+            return Err(Refusal::BadTarget);
+        }
+        let is_scheme = |known: &str| asked.scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(known));
+        if asked.scheme.is_some() && !is_scheme("http") && !is_scheme("https") {
+            return Err(Refusal::BadTarget);
+        }
+        self.check_length(asked.fields)?;
+        let trusted = !self.trusted.is_empty() && contains(&self.trusted, visitor.address);
+        let https = if visitor.is_inside {
+            is_scheme("https")
+        } else {
+            trusted && last_item(asked.fields, &X_FORWARDED_PROTO) == Some("https")
+        };
+        let host = self.host(asked)?;
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|served| served == without_port(&host)) {
+            return Err(Refusal::ForeignHost);
+        }
+        Ok(Admitted { host, https, trusted })
     }
 
     /// Whether PURGE is more than an ordinary method here.
@@ -207,28 +269,28 @@ impl Front {
     }
 
     /// The URL's authority, else `Host` (RFC 9112, section 3.2.2).
-    fn host<'a>(&'a self, parts: &'a Parts) -> Result<Cow<'a, str>, Refusal> {
-        let mut lines = parts.headers.get_all(HOST).iter();
+    fn host<'a>(&'a self, asked: &Asked<'a>) -> Result<Cow<'a, str>, Refusal> {
+        let mut lines = asked.fields.all(&HOST);
         let line = lines.next();
         if lines.next().is_some() {
             return Err(Refusal::BadHost);
         }
-        let raw = match (parts.uri.authority(), line) {
-            (Some(authority), _) => authority.as_str(),
-            (None, Some(line)) => line.to_str().map_err(|_| Refusal::BadHost)?,
-            (None, None) if parts.version < Version::HTTP_11 => &self.default_host,
+        let raw = match (asked.authority, line) {
+            (Some(authority), _) => authority,
+            (None, Some(line)) => text(line).ok_or(Refusal::BadHost)?,
+            (None, None) if asked.version < Version::HTTP_11 => &self.default_host,
             (None, None) => return Err(Refusal::BadHost),
         };
         normalise_host(raw).map_err(|_| Refusal::BadHost)
     }
 
-    fn check_length(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    fn check_length(&self, fields: RequestFields<'_>) -> Result<(), Refusal> {
+        let mut lines = fields.all(&CONTENT_LENGTH);
         let Some(line) = lines.next() else { return Ok(()) };
         if lines.next().is_some() {
             return Err(Refusal::BadLength);
         }
-        let length: u64 = line.to_str().ok().and_then(|line| line.parse().ok()).ok_or(Refusal::BadLength)?;
+        let length: u64 = text(line).and_then(|line| line.parse().ok()).ok_or(Refusal::BadLength)?;
         if self.body_bytes.is_some_and(|limit| length > limit) { Err(Refusal::LargeBody) } else { Ok(()) }
     }
 }
@@ -236,14 +298,12 @@ impl Front {
 impl Visit<'_> {
     /// The request as the rules see it.
     pub(super) fn request(&self) -> rules::Request<'_> {
-        rules::Request {
-            method: &self.parts.method,
-            https: self.https,
-            host: &self.host,
-            path: self.parts.uri.path(),
-            query: self.parts.uri.query(),
-            headers: &self.parts.headers,
-        }
+        Asked::of(self.parts).request(self.https, &self.host)
+    }
+
+    /// What the visitor sent.
+    pub(super) fn fields(&self) -> RequestFields<'_> {
+        (&self.parts.headers).into()
     }
 }
 
@@ -259,6 +319,54 @@ fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-fn last_item<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next().map(str::trim)
+fn last_item<'a>(fields: RequestFields<'a>, name: &HeaderName) -> Option<&'a str> {
+    text(fields.all(name).next_back()?)?.rsplit(',').next().map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Request};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::request_fields::tests::{both_ways, sent};
+
+    const NAMES: &[&str] = &["host", "content-length", "x-forwarded-proto", "x-else"];
+    const VALUES: &str = "(Shop[.]example:80|b[.]example|http|https|, |1|4096|99999999| ){1,2}|";
+
+    fn front(served: bool, trusting: bool) -> Front {
+        let mut config = Config {
+            hosts: if served { vec!["shop.example".into()] } else { Vec::new() },
+            trusted_proxies: if trusting { vec!["10.0.0.0/8".parse().unwrap()] } else { Vec::new() },
+            ..Config::default()
+        };
+        config.limits.body_bytes = Some(4096);
+        Front::new(&config)
+    }
+
+    proptest! {
+        #[test]
+        fn who_is_let_in_does_not_depend_on_where_the_fields_lie(
+            sent in sent(NAMES, VALUES),
+            method in prop::sample::select(vec![Method::GET, Method::OPTIONS, Method::CONNECT]),
+            uri in prop::sample::select(vec!["/", "/a?b", "*", "http://b.example/a", "HTTPS://Shop.example?b", "ftp://a/", "shop.example:80"]),
+            is_old: bool, is_inside: bool, served: bool, trusting: bool,
+        ) {
+            let front = front(served, trusting);
+            let visitor = Visitor { is_inside, ..Visitor::at([10, 0, 0, 1].into()) };
+            let version = if is_old { Version::HTTP_10 } else { Version::HTTP_11 };
+            let (mut parts, ()) = Request::builder().method(method).uri(uri).version(version).body(()).unwrap().into_parts();
+            let answers = both_ways(&sent, |fields| {
+                let asked = Asked { fields, ..Asked::of(&parts) };
+                let admitted = front.admit(&asked, &visitor);
+                admitted.map(|Admitted { host, https, trusted }| (host.into_owned(), https, trusted))
+            });
+            prop_assert_eq!(&answers[0], &answers[1]);
+            parts.headers = HeaderMap::from_iter(sent.iter().map(|(name, value)| {
+                (name.parse::<HeaderName>().unwrap(), http::HeaderValue::from_bytes(value).unwrap())
+            }));
+            let visit = front.read(&parts, &visitor).map(|visit| (visit.host.into_owned(), visit.https, visit.trusted));
+            prop_assert_eq!(&visit, &answers[1]);
+        }
+    }
 }

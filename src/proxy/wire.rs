@@ -10,68 +10,172 @@
 //! `chunked` alone (whatever else was encoded would reach the origin without its name), and either of the two in a line longer than is looked at.
 //!
 //! The guard counts bodies by Content-Length to find the next head. Where a body is chunked or the request asks for another protocol it does not
-//! count: it looks no further, and the connection ends after that answer ([`Guard::last_request`]).
+//! count: it looks no further, and the connection ends after that answer (`Visitor::last_request`).
+//!
+//! While hyper has nothing to do, requests are shown to the fast lane first (`lane`). What it answers never reaches hyper, for which the connection is
+//! still then; what it does not answer is handed on untouched. hyper has nothing to do when each head that went to it has been answered, the answer's
+//! body has come to its end ([`Ending`]), and hyper has flushed after that.
 
+mod desk;
+mod ending;
 mod reader;
+mod unsent;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::desk::Desk;
+pub use self::ending::Ending;
 use self::reader::Reader;
+use self::unsent::Unsent;
+use self::waiting::HeadWait;
 use super::interim::Interim;
+use super::lane::{Answer, Lane};
 use super::origin::Stall;
 
-/// A visitor's connection, guarded, and with a bound on how long it may refuse to take bytes.
+/// A visitor's connection, guarded, with its fast lane, and with bounds on how long a head may take to come and how long it may refuse to take bytes.
 #[derive(Debug)]
 pub struct Guard<S> {
     stream: S,
     reader: Reader,
     last_request: Arc<AtomicBool>,
-    unsent: Stall,
+    stall: Stall,
+    head_wait: HeadWait,
     interim: Arc<Interim>,
     /// Bytes of interim answers that the stream has yet to take: nothing may come between them.
     interim_bytes: VecDeque<u8>,
     /// hyper has nothing half-written.
     between_answers: bool,
+    /// `None` once nothing more can be for it: a tunnel shall not hold the handler.
+    lane: Option<Lane>,
+    /// What of the fast lane's answer the stream has yet to take.
+    unsent: Unsent,
+    /// The fast lane's answer was the last.
+    is_last: bool,
+    /// Bytes for hyper, which the fast lane has read.
+    handed: Bytes,
+    /// hyper's answers whose bodies have come to their end.
+    ended: Arc<AtomicU64>,
+    /// Those of them that the stream has taken whole.
+    settled: u64,
     /// Its place among `limits.connections`: a tunnel takes it along.
     _slot: OwnedSemaphorePermit,
 }
 
+/// What the fast lane has heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Something that is for hyper.
+    Request,
+    /// Nothing more will come, or be answered.
+    End,
+}
+
+/// How long what may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a head to come.
+    pub head: Duration,
+    /// For a write to make progress.
+    pub idle: Duration,
+}
+
 impl<S> Guard<S> {
-    /// Guards the stream; a write that makes no progress for `idle` fails. The slot is given back when the stream is closed.
-    pub fn new(stream: S, idle: Duration, slot: OwnedSemaphorePermit) -> Self {
+    /// Guards the stream. The slot is given back when the stream is closed.
+    pub(super) fn new(stream: S, lane: Lane, patience: Patience, slot: OwnedSemaphorePermit) -> Self {
         Guard {
             stream,
             reader: Reader::default(),
-            last_request: Arc::default(),
-            unsent: Stall::new(idle),
-            interim: Arc::default(),
+            last_request: Arc::clone(&lane.visitor().last_request),
+            stall: Stall::new(patience.idle),
+            head_wait: HeadWait::new(patience.head),
+            interim: Arc::clone(&lane.visitor().interim),
             interim_bytes: VecDeque::new(),
             between_answers: true,
+            lane: Some(lane),
+            unsent: Unsent::default(),
+            is_last: false,
+            handed: Bytes::new(),
+            ended: Arc::default(),
+            settled: 0,
             _slot: slot,
         }
     }
 
-    /// True once a request came whose end was not counted: no further one may be read from this connection.
-    pub fn last_request(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.last_request)
+    /// To be raised at the end of each of hyper's answers.
+    pub fn ended(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.ended)
     }
 
-    /// Where interim answers for this visitor go.
-    pub fn interim(&self) -> Arc<Interim> {
-        Arc::clone(&self.interim)
+    /// Every request that hyper got is answered, and it has no part of a further one.
+    fn is_idle(&self) -> bool {
+        self.settled == self.reader.heads() && self.reader.is_between_requests()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
+    /// Answers what the fast lane can, until something has come that is for hyper. To be asked only while hyper has nothing to do.
+    ///
+    /// # Errors
+    /// The stream's; no head came in time; the visitor takes no bytes.
+    pub fn poll_lane(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Heard>> {
+        loop {
+            ready!(self.poll_unsent(context))?;
+            if self.is_last {
+                return Poll::Ready(Ok(Heard::End));
+            }
+            if let Some(heard) = ready!(desk::with(|desk| self.poll_request(context, desk)))? {
+                return Poll::Ready(Ok(heard));
+            }
+        }
+    }
+
+    /// `None`: it was answered.
+    fn poll_request(&mut self, context: &mut Context<'_>, desk: &mut Desk) -> Poll<io::Result<Option<Heard>>> {
+        let mut buffer = ReadBuf::new(&mut desk.incoming);
+        if Pin::new(&mut self.stream).poll_read(context, &mut buffer)?.is_pending() {
+            return self.head_wait.poll(context).map(Err);
+        }
+        let bytes = buffer.filled();
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(Some(Heard::End)));
+        }
+        let answer = self.lane.as_ref().and_then(|lane| lane.answer(bytes, &mut desk.head));
+        let Some(answer) = answer else {
+            self.handed = Bytes::copy_from_slice(bytes);
+            return Poll::Ready(Ok(Some(Heard::Request)));
+        };
+        self.is_last = answer.is_last;
+        self.send(context, &desk.head, &answer)?;
+        self.head_wait.restart();
+        Poll::Ready(Ok(None))
+    }
+
+    /// Sends what the stream takes at once; the rest is kept.
+    fn send(&mut self, context: &mut Context<'_>, head: &[u8], answer: &Answer) -> io::Result<()> {
+        let body = answer.body();
+        let taken = match unsent::poll_write(&mut self.stream, context, head, body) {
+            Poll::Ready(taken) => taken?,
+            Poll::Pending => 0,
+        };
+        if taken < head.len() + body.len() {
+            self.unsent = Unsent::after(taken, head, answer);
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -83,12 +187,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
             buffer.put_slice(end);
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        std::task::ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let this = &mut *self;
+        if this.handed.is_empty() && this.is_idle() && ready!(this.poll_lane(context))? == Heard::End {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        if !this.handed.is_empty() {
+            let bytes = this.handed.len().min(buffer.remaining());
+            buffer.put_slice(&this.handed[..bytes]);
+            this.handed.advance(bytes);
+        } else if Pin::new(&mut this.stream).poll_read(context, buffer)?.is_pending() {
+            let waits_for_head = this.settled == this.reader.heads() && !this.reader.is_in_body();
+            return if waits_for_head { this.head_wait.poll(context).map(Err) } else { Poll::Pending };
+        }
         this.reader.inspect(&mut buffer.filled_mut()[before..]);
         if this.reader.is_uncounted() {
             this.last_request.store(true, Ordering::Relaxed);
+            this.lane = None;
         }
         Poll::Ready(Ok(()))
     }
@@ -97,8 +212,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 impl<S: AsyncWrite + Unpin> Guard<S> {
     fn bounded<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.unsent.moved();
-        } else if self.unsent.poll_expired(context).is_ready() {
+            self.stall.moved();
+        } else if self.stall.poll_expired(context).is_ready() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the visitor takes no bytes")));
         }
         polled
@@ -106,6 +221,16 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Guard<S> {
+    /// Sends what is left of the fast lane's answer.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let polled = unsent::poll_write(&mut self.stream, context, self.unsent.head(), self.unsent.body());
+            let taken = ready!(self.bounded(polled, context))?;
+            self.unsent.advance(taken);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Writes interim answers, where they may stand: hyper has flushed all it had, and the final answer has not begun.
     fn poll_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.between_answers && self.interim_bytes.is_empty() {
@@ -114,7 +239,7 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
         while !self.interim_bytes.is_empty() {
             let (bytes, _) = self.interim_bytes.as_slices();
             let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-            let written = std::task::ready!(self.bounded(polled, context))?;
+            let written = ready!(self.bounded(polled, context))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -126,7 +251,7 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        std::task::ready!(self.poll_interim(context))?;
+        ready!(self.poll_interim(context))?;
         self.between_answers = false;
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.bounded(polled, context)
@@ -137,7 +262,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        std::task::ready!(self.poll_interim(context))?;
+        ready!(self.poll_interim(context))?;
         self.between_answers = false;
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.bounded(polled, context)
@@ -150,12 +275,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes the stream only when its own buffer is empty.
         self.between_answers = true;
-        std::task::ready!(self.poll_interim(context))?;
+        let ended = self.ended.load(Ordering::Acquire);
+        if self.settled != ended {
+            self.settled = ended;
+            self.head_wait.restart();
+            // hyper may have asked for bytes before, and will not again until some come.
+            if let Poll::Ready(error) = self.head_wait.poll(context) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        ready!(self.poll_interim(context))?;
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         self.bounded(polled, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(context))?;
         let polled = Pin::new(&mut self.stream).poll_shutdown(context);
         self.bounded(polled, context)
     }

@@ -225,7 +225,7 @@ impl Rig {
             host: uri.authority().unwrap().as_str(),
             path: uri.path(),
             query: uri.query(),
-            headers: &headers,
+            headers: (&headers).into(),
         };
         let Lookup::Use(target) = self.parties.rules.lookup(&request) else { panic!("{url} is not cached") };
         let names: Vec<http::HeaderName> = fields.iter().map(|(name, _)| name.parse().unwrap()).collect();
@@ -242,7 +242,7 @@ impl Rig {
                 journal: journal.clone(),
             };
             self.shelf.put(&name, &Object::Variants(Arc::new(signpost))).await.unwrap();
-            name.key = key::variant(&name.key, &names, &headers);
+            name.key = key::variant(&name.key, &names, (&headers).into());
         }
         let head = PageHead {
             method: Method::GET,

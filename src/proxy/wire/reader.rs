@@ -13,6 +13,8 @@ pub(super) struct Reader {
     last: u8,
     /// What the head has said so far.
     head: HeadSays,
+    /// Heads that have come to their end.
+    heads: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,21 @@ impl Reader {
     /// A request came whose end is not counted.
     pub(super) fn is_uncounted(&self) -> bool {
         matches!(self.state, State::Uncounted)
+    }
+
+    /// Heads that have come to their end.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// What comes next is the first byte of a request.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.state, State::RequestLine) && self.line.is_empty()
+    }
+
+    /// What comes next belongs to a body.
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self.state, State::Body(_) | State::Uncounted)
     }
 
     /// Takes bytes as they come. At the first offence the end of the offending line becomes a NUL.
@@ -152,6 +169,7 @@ impl Reader {
             HeadSays { content_length: Some(length), .. } if *length > 0 => State::Body(*length),
             _ => State::RequestLine,
         };
+        self.heads += 1;
         Ok(())
     }
 }
