@@ -30,6 +30,7 @@ use crate::invalidation::settling::Settle;
 use crate::metrics::{Metrics, Reading};
 use crate::policy::rules::Rules;
 use crate::proxy::connection;
+use crate::proxy::drain::Draining;
 use crate::proxy::handler::{Handler, Parties};
 use crate::proxy::origin::{HttpOrigin, tls};
 use crate::proxy::visit::Visitor;
@@ -66,7 +67,7 @@ pub struct Server {
     admin_router: axum::Router,
     handler: Arc<Handler>,
     connections: Arc<Semaphore>,
-    draining: CancellationToken,
+    draining: Draining,
     chores: TaskTracker,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -104,7 +105,7 @@ impl Server {
             },
         ));
         let connections = Arc::new(Semaphore::new(config.limits.connections));
-        let draining = CancellationToken::new();
+        let draining = Draining::default();
         let chores = TaskTracker::new();
         let closed = Box::pin(invalidations.closed());
         let bucket = pages.as_ref().map(|pages| pages.bucket().clone());
@@ -114,7 +115,7 @@ impl Server {
                 invalidations: Arc::clone(&invalidations),
                 metrics: Arc::clone(&metrics),
                 clock,
-                draining: draining.clone(),
+                draining: draining.token(),
                 tasks: chores.clone(),
             };
             upkeep::start(&config, &parties)
@@ -128,7 +129,7 @@ impl Server {
             metrics: Arc::clone(&metrics),
             clock,
             readings: readings(&config, &handler, &connections, &metrics, bucket),
-            draining: draining.clone(),
+            draining: draining.token(),
             tasks: chores.clone(),
             refetch: refetch(&handler),
             upkeep: upkeep.unwrap_or_default(),
@@ -171,7 +172,7 @@ impl Server {
             () = shutdown => {}
         }
         tracing::info!("draining");
-        self.draining.cancel();
+        self.draining.begin();
         visitors.close();
         self.chores.close();
         let deadline = Instant::now() + self.config.limits.drain_timeout;

@@ -13,7 +13,28 @@ pub enum RequestFields<'a> {
     /// As hyper gives them.
     Map(&'a HeaderMap),
     /// As httparse finds them: names in any case, values without the white space around them.
-    Lines(&'a [httparse::Header<'a>]),
+    Lines(Lines<'a>),
+}
+
+/// Lines, and a mark for each name among them: most names that are asked for are not there, and that shows without a look at the lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines<'a> {
+    lines: &'a [httparse::Header<'a>],
+    marks: u64,
+}
+
+impl<'a> From<&'a [httparse::Header<'a>]> for RequestFields<'a> {
+    fn from(lines: &'a [httparse::Header<'a>]) -> Self {
+        let marks = lines.iter().fold(0, |marks, line| marks | mark(line.name));
+        RequestFields::Lines(Lines { lines, marks })
+    }
+}
+
+/// One of 64 marks, the same for a name in any case.
+#[inline]
+fn mark(name: &str) -> u64 {
+    let first = name.as_bytes().first().map_or(0, |letter| usize::from(letter | 0x20));
+    1 << ((name.len() + 7 * first) % 64)
 }
 
 impl<'a> From<&'a HeaderMap> for RequestFields<'a> {
@@ -24,11 +45,16 @@ impl<'a> From<&'a HeaderMap> for RequestFields<'a> {
 
 impl<'a> RequestFields<'a> {
     /// The values of all lines of this name, in their order.
+    #[inline]
     #[must_use]
     pub fn all<'n>(self, name: &'n HeaderName) -> Values<'a, 'n> {
         match self {
             RequestFields::Map(map) => Values::Map(map.get_all(name).iter()),
-            RequestFields::Lines(lines) => Values::Lines(lines.iter(), name.as_str()),
+            RequestFields::Lines(Lines { lines, marks }) => {
+                let name = name.as_str();
+                let may_be_there = marks & mark(name) != 0;
+                Values::Lines(if may_be_there { lines.iter() } else { [].iter() }, name)
+            }
         }
     }
 
@@ -125,14 +151,14 @@ pub(crate) mod tests {
             .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap()))
             .collect();
         let lines: Vec<_> = sent.iter().map(|(name, value)| httparse::Header { name, value }).collect();
-        [ask((&map).into()), ask(RequestFields::Lines(&lines))]
+        [ask((&map).into()), ask(lines.as_slice().into())]
     }
 
     #[test]
     fn names_count_in_any_case_and_as_a_whole() {
         let lines = [("HOST", "a"), ("hos", "b"), ("x-host", "c"), ("Host", "d")]
             .map(|(name, value)| httparse::Header { name, value: value.as_bytes() });
-        let fields = RequestFields::Lines(&lines);
+        let fields = RequestFields::from(&lines[..]);
         assert!(fields.all(&http::header::HOST).eq([b"a", b"d"]));
         assert!(fields.all(&http::header::HOST).rev().eq([b"d", b"a"]));
         assert_eq!(fields.first(&http::header::HOST), Some(&b"a"[..]));

@@ -4,11 +4,11 @@
 
 use std::borrow::Cow;
 
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, PRAGMA, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, Method, StatusCode};
 use regex::RegexSet;
 
+use super::names::Names;
 use super::reason::Reason;
 use super::request_fields::RequestFields;
 use super::{cache_control, key, path};
@@ -23,8 +23,8 @@ pub struct Rules {
     pub(super) statuses: Vec<StatusCode>,
     pub(super) lifetime: Lifetime,
     query: QueryPolicy,
-    ignored_params: GlobSet,
-    bypass_cookies: GlobSet,
+    ignored_params: Names,
+    bypass_cookies: Names,
     key_headers: Vec<HeaderName>,
     unkeyed_headers: UnkeyedHeaders,
     honor_reload: bool,
@@ -94,8 +94,8 @@ impl Rules {
             statuses: cache.statuses.clone(),
             lifetime: cache.lifetime,
             query: cache.query,
-            ignored_params: globs(&cache.ignored_params)?,
-            bypass_cookies: globs(&cache.bypass_cookies)?,
+            ignored_params: Names::new(&cache.ignored_params)?,
+            bypass_cookies: Names::new(&cache.bypass_cookies)?,
             key_headers: cache.key_headers.clone(),
             unkeyed_headers: cache.unkeyed_headers,
             honor_reload: cache.honor_reload,
@@ -202,7 +202,7 @@ impl Rules {
         headers.all(&COOKIE).any(|line| {
             String::from_utf8_lossy(line).split(';').any(|pair| {
                 let name = pair.split('=').next().unwrap_or_default().trim();
-                !name.is_empty() && self.bypass_cookies.is_match(name)
+                !name.is_empty() && self.bypass_cookies.contains(name)
             })
         })
     }
@@ -219,7 +219,7 @@ impl Rules {
 
     fn is_ignored_param(&self, pair: &str) -> bool {
         let name = pair.split('=').next().unwrap_or_default();
-        self.ignored_params.is_match(name)
+        self.ignored_params.contains(name)
     }
 }
 
@@ -243,18 +243,6 @@ fn anchored(pattern: &str) -> String {
     let wrapped = format!(r"\A(?:{pattern})");
     // A pattern in extended mode may end in a comment, which only a line's end ends.
     if regex::Regex::new(&wrapped).is_err() { format!("\\A(?:{pattern}\n)") } else { wrapped }
-}
-
-fn globs(patterns: &[String]) -> Result<GlobSet, globset::Error> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(glob(pattern)?);
-    }
-    set.build()
-}
-
-fn glob(pattern: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(pattern).literal_separator(false).build()
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 
 use super::body::BoxError;
+use super::drain::Draining;
 use super::handler::Handler;
 use super::lane::Lane;
 use super::visit::Visitor;
@@ -29,7 +29,7 @@ pub async fn serve<S>(
     stream: S,
     address: IpAddr,
     limits: Limits,
-    draining: CancellationToken,
+    draining: Draining,
     slot: OwnedSemaphorePermit,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -38,12 +38,8 @@ pub async fn serve<S>(
     let lane = Lane::new(Arc::clone(&handler), visitor.clone(), &limits);
     let patience = Patience { head: limits.head_timeout, idle: limits.idle_timeout };
     let mut guard = Guard::new(stream, lane, patience, slot);
-    let heard = tokio::select! {
-        biased;
-        heard = poll_fn(|context| guard.poll_lane(context)) => heard,
-        () = draining.cancelled() => Ok(Heard::End),
-    };
-    let result = match heard {
+    let heard = draining.unless_begun(poll_fn(|context| guard.poll_lane(context))).await;
+    let result = match heard.unwrap_or(Ok(Heard::End)) {
         // Large: in a place of its own, that a connection of hits never needs.
         Ok(Heard::Request) => Box::pin(serve_by_hyper(handler, guard, visitor, limits, draining)).await,
         Ok(Heard::End) => guard.shutdown().await.map_err(Into::into),
@@ -60,7 +56,7 @@ async fn serve_by_hyper<S>(
     guard: Guard<S>,
     visitor: Visitor,
     limits: Limits,
-    draining: CancellationToken,
+    draining: Draining,
 ) -> Result<(), BoxError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -80,12 +76,9 @@ where
         http.max_headers(limits.head_fields);
     }
     let mut connection = pin!(http.serve_connection(TokioIo::new(guard), service).with_upgrades());
-    tokio::select! {
-        biased;
-        result = connection.as_mut() => Ok(result?),
-        () = draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            Ok(connection.await?)
-        }
+    if let Some(result) = draining.unless_begun(connection.as_mut()).await {
+        return Ok(result?);
     }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
 }

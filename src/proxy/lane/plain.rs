@@ -51,7 +51,7 @@ pub(super) fn read<T>(bytes: &[u8], fields_max: usize, answer: impl FnOnce(&Plai
         return None;
     }
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let fields = RequestFields::Lines(request.headers);
+    let fields = RequestFields::from(&*request.headers);
     if NOT_PLAIN.iter().any(|name| fields.contains(name)) {
         return None;
     }
