@@ -8,9 +8,9 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use everpage::proxy::connection;
+use everpage::proxy::drain::Draining;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use super::proxy::Proxy;
 
@@ -98,7 +98,7 @@ impl<'a> Connection<'a> {
             line.clone(),
             address,
             proxy.limits.clone(),
-            CancellationToken::new(),
+            Draining::default(),
             slot,
         );
         Connection { proxy, line, serving: Box::pin(serving) }
