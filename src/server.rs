@@ -3,6 +3,7 @@
 //! Everything that must be right is tried in [`Server::bind`]: whoever gets a server can run it.
 
 mod address;
+mod listening;
 mod opening;
 mod upkeep;
 
@@ -13,12 +14,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::BodyExt as _;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+pub use self::listening::ListenError;
 use self::opening::Opened;
 use crate::admin;
 use crate::admin::ring::Ringer;
@@ -36,22 +38,6 @@ use crate::proxy::origin::{HttpOrigin, tls};
 use crate::proxy::visit::Visitor;
 use crate::store::memory_tier::MemoryTier;
 use crate::store::s3::bucket::Bucket;
-
-/// How long the listener rests when no connection can be accepted: out of file descriptors, mostly.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// An address that cannot be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({key})")]
-pub struct ListenError {
-    /// Its name in the configuration.
-    pub key: &'static str,
-    /// The address.
-    pub address: SocketAddr,
-    /// What the system said.
-    #[source]
-    pub source: std::io::Error,
-}
 
 /// How long closing the journal may take: other nodes are told that nobody need wait for this one.
 const LEAVE: Duration = Duration::from_secs(3);
@@ -82,8 +68,8 @@ impl Server {
         let rules = Arc::new(Rules::new(&config.cache)?);
         let metrics = Arc::new(Metrics::default());
         let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size));
-        let public = listen("listen", config.listen).await?;
-        let admin = listen("admin.listen", config.admin.listen).await?;
+        let public = listening::listen("listen", config.listen)?;
+        let admin = listening::listen("admin.listen", config.admin.listen)?;
         // Port 0 asked for any: from here on it is known which, and other nodes can be told.
         (config.listen, config.admin.listen) = (public.local_addr()?, admin.local_addr()?);
         let Opened { store, journal, recovered, pages } = opening::open(&config, &metrics, clock).await?;
@@ -157,25 +143,35 @@ impl Server {
     /// all within `limits.drain_timeout`. When it returns, another server may open the folder.
     ///
     /// # Errors
-    /// The admin listener crashed.
+    /// A listener crashed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let admin_ends = CancellationToken::new();
-        let head_timeout = self.config.limits.head_timeout;
+        let (head_timeout, drain_timeout) = (self.config.limits.head_timeout, self.config.limits.drain_timeout);
         let admin = tokio::spawn(administer(self.admin, self.admin_router, head_timeout, admin_ends.clone()));
         let visitors = TaskTracker::new();
-        let accept = accept(self.public, &self.connections, &visitors, |stream, address, slot| {
-            let (handler, limits) = (Arc::clone(&self.handler), self.config.limits.clone());
-            connection::serve(handler, stream, address.ip(), limits, self.draining.clone(), slot)
-        });
-        tokio::select! {
-            () = accept => unreachable!("the listener is asked again and again"),
-            () = shutdown => {}
-        }
+        // In a task, but never longer than this future.
+        let mut accepting = AbortOnDropHandle::new(tokio::spawn({
+            let (handler, config, draining) = (Arc::clone(&self.handler), self.config, self.draining.clone());
+            let serve = move |stream, address: SocketAddr, slot| {
+                let limits = config.limits.clone();
+                connection::serve(Arc::clone(&handler), stream, address.ip(), limits, draining.clone(), slot)
+            };
+            listening::accept(self.public, self.connections, visitors.clone(), self.draining.token(), serve)
+        }));
+        let ended = tokio::select! {
+            ended = &mut accepting => Some(ended),
+            () = shutdown => None,
+        };
         tracing::info!("draining");
         self.draining.begin();
+        match ended {
+            Some(ended) => ended,
+            None => accepting.await,
+        }
+        .context("the listener crashed")?;
         visitors.close();
         self.chores.close();
-        let deadline = Instant::now() + self.config.limits.drain_timeout;
+        let deadline = Instant::now() + drain_timeout;
         let drained = timeout_at(deadline, async {
             visitors.wait().await;
             self.handler.drain().await;
@@ -200,46 +196,19 @@ impl Server {
     }
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { key, address, source })
-}
-
 /// The admin API until `ends` is cancelled, and then what is under way.
 async fn administer(listener: TcpListener, router: axum::Router, head_timeout: Duration, ends: CancellationToken) {
     let slots = Arc::new(Semaphore::new(admin::connection::CONNECTIONS_MAX));
     let connections = TaskTracker::new();
-    let accept = accept(listener, &slots, &connections, |stream, address, slot| {
-        admin::connection::serve(router.clone(), stream, address, head_timeout, ends.clone(), slot)
-    });
-    ends.run_until_cancelled(accept).await;
+    let serve = {
+        let ends = ends.clone();
+        move |stream, address, slot| {
+            admin::connection::serve(router.clone(), stream, address, head_timeout, ends.clone(), slot)
+        }
+    };
+    listening::accept(listener, slots, connections.clone(), ends, serve).await;
     connections.close();
     connections.wait().await;
-}
-
-/// Lets each connection be served in a task of its own, as many at a time as there are `slots`; further ones wait in the system's backlog.
-async fn accept<F>(
-    listener: TcpListener,
-    slots: &Arc<Semaphore>,
-    connections: &TaskTracker,
-    serve: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    loop {
-        let slot = Arc::clone(slots).acquire_owned().await.expect("nobody closes this semaphore");
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was not set");
-        }
-        connections.spawn(serve(stream, address, slot));
-    }
 }
 
 fn readings(

@@ -5,12 +5,15 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::body::BoxError;
 use super::drain::Draining;
@@ -22,6 +25,9 @@ use crate::config::Limits;
 
 /// With this number of fields, its default, hyper needs no allocation to parse a head.
 const HEAD_FIELDS_OF_HYPER: usize = 100;
+
+/// A connection on which nothing has been heard when draining begins may still bring a request that was sent before: it is waited for this long.
+const FIRST_WORDS: Duration = Duration::from_millis(250);
 
 /// Serves a connection until either side ends it; when `draining`, after the answer that is under way. `slot` is held until it is closed.
 pub async fn serve<S>(
@@ -38,11 +44,16 @@ pub async fn serve<S>(
     let lane = Lane::new(Arc::clone(&handler), visitor.clone(), &limits);
     let patience = Patience { head: limits.head_timeout, idle: limits.idle_timeout };
     let mut guard = Guard::new(stream, lane, patience, slot);
-    let heard = draining.unless_begun(poll_fn(|context| guard.poll_lane(context))).await;
+    let mut heard = draining.unless_begun(poll_fn(|context| guard.poll_lane(context))).await;
+    if heard.is_none() && guard.is_fresh() {
+        visitor.last_request.store(true, Ordering::Relaxed);
+        heard = timeout(FIRST_WORDS, poll_fn(|context| guard.poll_lane(context))).await.ok();
+    }
     let result = match heard.unwrap_or(Ok(Heard::End)) {
         // Large: in a place of its own, that a connection of hits never needs.
         Ok(Heard::Request) => Box::pin(serve_by_hyper(handler, guard, visitor, limits, draining)).await,
-        Ok(Heard::End) => guard.shutdown().await.map_err(Into::into),
+        // Closing says that it ends: nothing else need be said first.
+        Ok(Heard::End) => poll_fn(|context| guard.poll_unsent(context)).await.map_err(Into::into),
         Err(error) => Err(error.into()),
     };
     if let Err(error) = result {

@@ -83,14 +83,15 @@ impl Lane {
         }
         let Found::Page(page) = handler.find(&target, asked.fields) else { return None };
         let status = status_for(&page, plain)?;
-        write_head(head, &page, status, page.head.age_at(handler.clock.now()), plain.closes)?;
+        let is_last = plain.closes || self.visitor.must_close();
+        write_head(head, &page, status, page.head.age_at(handler.clock.now()), is_last)?;
         tracing::debug!(method = %target.method, path = &*target.path, key = %target.key, "found in memory");
         handler.counters[Outcome::Hit as usize].inc();
         if let Some(started) = started {
             log_access(&self.visitor, asked.method, &asked.target, status, Outcome::Hit, started);
         }
         let has_body = status != StatusCode::NOT_MODIFIED && *asked.method != Method::HEAD;
-        Some(Answer { page, has_body, is_last: plain.closes })
+        Some(Answer { page, has_body, is_last })
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Guard<S> {
     unsent: Unsent,
     /// The fast lane's answer was the last.
     is_last: bool,
+    /// Nothing has come yet.
+    is_fresh: bool,
     /// Bytes for hyper, which the fast lane has read.
     handed: Bytes,
     /// hyper's answers whose bodies have come to their end.
@@ -105,6 +107,7 @@ impl<S> Guard<S> {
             lane: Some(lane),
             unsent: Unsent::default(),
             is_last: false,
+            is_fresh: true,
             handed: Bytes::new(),
             ended: Arc::default(),
             settled: 0,
@@ -115,6 +118,11 @@ impl<S> Guard<S> {
     /// To be raised at the end of each of hyper's answers.
     pub fn ended(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.ended)
+    }
+
+    /// Nothing has come yet.
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh
     }
 
     /// Every request that hyper got is answered, and it has no part of a further one.
@@ -150,6 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(Some(Heard::End)));
         }
+        self.is_fresh = false;
         let answer = self.lane.as_ref().and_then(|lane| lane.answer(bytes, &mut desk.head));
         let Some(answer) = answer else {
             self.handed = Bytes::copy_from_slice(bytes);
@@ -222,7 +231,10 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
 
 impl<S: AsyncWrite + Unpin> Guard<S> {
     /// Sends what is left of the fast lane's answer.
-    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    ///
+    /// # Errors
+    /// The stream's; the visitor takes no bytes.
+    pub fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
             let polled = unsent::poll_write(&mut self.stream, context, self.unsent.head(), self.unsent.body());
             let taken = ready!(self.bounded(polled, context))?;
