@@ -56,9 +56,14 @@ impl Process {
         Ok(process)
     }
 
+    /// Of the process itself, without those below it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// This process and all below it: workers count.
     fn family(&self) -> Vec<u32> {
-        let mut family = vec![self.child.id()];
+        let mut family = vec![self.pid()];
         let parents = parents();
         let mut next = 0;
         while let Some(parent) = family.get(next).copied() {

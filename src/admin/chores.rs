@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::Parties;
 use super::survey::{self, Bounds};
 use crate::invalidation::body;
-use crate::page::{PageHead, Sequence};
+use crate::page::{PageHead, PathId, Sequence};
 use crate::policy::rules::Rules;
 use crate::policy::{key, path};
 use crate::store::Listed;
@@ -21,6 +21,8 @@ use crate::store::Listed;
 const WAITING_MAX: usize = 1000;
 /// Pages that may wait to be fetched anew, of all invalidations together.
 const REFETCHES_MAX: usize = 10_000;
+/// Paths of which old pages are removed at once: what a thread does in some milliseconds, so that nobody waits long for it.
+const REMOVED_AT_ONCE: usize = 64;
 /// Pages that are fetched anew at the same time.
 const FETCHERS: usize = 4;
 /// Rest of a fetcher between two pages: together at most 160 in a second, however quick the origin is.
@@ -142,9 +144,10 @@ async fn remove(parties: &Parties, request: &body::Request, sequence: Sequence) 
         return;
     }
     let journal = parties.invalidations.journal_id();
-    for target in request.record.paths.iter().filter(|target| target.host.is_none()) {
-        let path_id = path::path_id(&target.path);
-        if let Err(error) = parties.store.remove_older(&path_id, journal, sequence).await {
+    let targets = request.record.paths.iter().filter(|target| target.host.is_none());
+    let ids: Vec<PathId> = targets.map(|target| path::path_id(&target.path)).collect();
+    for part in ids.chunks(REMOVED_AT_ONCE) {
+        if let Err(error) = parties.store.remove_older_each(part, journal, sequence).await {
             return tracing::warn!(%sequence, %error, "old pages stay in the store until they are replaced or evicted");
         }
     }

@@ -32,6 +32,7 @@ macro_rules! store_contract {
             remove_removes_what_lies_under_the_name_and_nothing_else,
             remove_older_removes_what_is_older_and_what_is_of_another_journal,
             remove_older_leaves_other_paths_alone,
+            many_paths_are_counted_and_cleared_as_one_after_the_other,
             count_counts_what_lies_under_the_path,
             under_a_path_are_its_pages_in_order_and_no_signposts,
             a_listing_has_each_page_once_and_in_order,
@@ -257,6 +258,22 @@ pub async fn count_counts_what_lies_under_the_path(store: Fresh) {
     }
     store.remove_older(&path, &JournalId("j".into()), Sequence(9)).await.expect(HEALTHY);
     assert_eq!(store.count(&path).await, Some(0));
+}
+
+pub async fn many_paths_are_counted_and_cleared_as_one_after_the_other(store: Fresh) {
+    for (path, query, as_of) in [("/a/", "", 4), ("/b/", "q=1", 4), ("/b/", "q=2", 5), ("/c/", "", 4)] {
+        put(&store, &page_as_of(path, query, b"hello", "j", as_of)).await;
+    }
+    let paths = ["/b/", "/never/", "/a/"].map(|path| name(Method::GET, path, "").path);
+    if let Some(counts) = store.count_each(&paths).await {
+        assert_eq!(counts, [2, 0, 1]);
+    }
+    assert_eq!(store.remove_older_each(&paths, &JournalId("j".into()), Sequence(5)).await.expect(HEALTHY), 2);
+    for (path, query, is_there) in [("/a/", "", false), ("/b/", "q=1", false), ("/b/", "q=2", true), ("/c/", "", true)]
+    {
+        assert_eq!(get(&store, &name(Method::GET, path, query)).await.is_some(), is_there, "{path}?{query}");
+    }
+    assert_eq!(store.remove_older_each(&[], &JournalId("j".into()), Sequence(5)).await.expect(HEALTHY), 0);
 }
 
 pub async fn under_a_path_are_its_pages_in_order_and_no_signposts(store: Fresh) {

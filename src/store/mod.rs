@@ -138,8 +138,35 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Some may be left.
     async fn remove_older(&self, path: &PathId, journal: &JournalId, before: Sequence) -> Result<u64, StoreError>;
 
+    /// [`Store::remove_older`] for each of these paths, at once where one after the other would cost more: a caller with many gives them in parts, for
+    /// others wait meanwhile.
+    ///
+    /// # Errors
+    /// Some may be left.
+    async fn remove_older_each(
+        &self,
+        paths: &[PathId],
+        journal: &JournalId,
+        before: Sequence,
+    ) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for path in paths {
+            removed += self.remove_older(path, journal, before).await?;
+        }
+        Ok(removed)
+    }
+
     /// How many objects lie under the path, signposts included; `None` where that would cost a request of its own.
     async fn count(&self, path: &PathId) -> Option<u64>;
+
+    /// [`Store::count`] for each of these paths, in their order, as [`Store::remove_older_each`] does it.
+    async fn count_each(&self, paths: &[PathId]) -> Option<Vec<u64>> {
+        let mut counts = Vec::with_capacity(paths.len());
+        for path in paths {
+            counts.push(self.count(path).await?);
+        }
+        Some(counts)
+    }
 
     /// The pages that lie under the path, signposts left out, in the order of their names; at most [`UNDER_MAX`].
     ///

@@ -115,6 +115,23 @@ impl Store for TieredStore {
         self.back.count(path).await
     }
 
+    async fn remove_older_each(
+        &self,
+        paths: &[PathId],
+        journal: &JournalId,
+        before: Sequence,
+    ) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for path in paths {
+            removed += self.remove_older(path, journal, before).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn count_each(&self, paths: &[PathId]) -> Option<Vec<u64>> {
+        self.back.count_each(paths).await
+    }
+
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
         self.back.under(path).await
     }

@@ -8,6 +8,7 @@ mod cache;
 mod cli;
 mod collapsing;
 mod durability;
+mod herds;
 mod invalidation;
 mod large;
 mod leases;

@@ -76,6 +76,13 @@ impl Folder {
         })
     }
 
+    /// Says so without a look at the disk, once everything has been counted: the folder belongs to this process alone. A page that is being written is
+    /// absent until it is in the table, as it is until it has its name.
+    pub(super) fn is_known_absent(&self, name: &ObjectName) -> bool {
+        let table = self.table.lock();
+        table.counted && !table.holds(name)
+    }
+
     pub(super) fn get(self: &Arc<Self>, name: &ObjectName) -> Result<Option<Object>, Failure> {
         match file::read(&self.file_of(name), name, self.limits.max_memory_bytes) {
             Ok(Content::Whole(object, file)) => {

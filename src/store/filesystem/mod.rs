@@ -169,6 +169,9 @@ impl Store for FilesystemStore {
     }
 
     async fn get(&self, name: &ObjectName) -> Result<Option<Object>, StoreError> {
+        if self.folder.is_known_absent(name) {
+            return Ok(None);
+        }
         let wanted = name.clone();
         self.run(|| format!("read {name}"), move |folder| folder.get(&wanted)).await
     }
@@ -196,6 +199,30 @@ impl Store for FilesystemStore {
     async fn count(&self, path: &PathId) -> Option<u64> {
         let below = *path;
         let counted = self.run(|| format!("count the pages in {path}"), move |folder| Ok(folder.count(&below)?)).await;
+        counted.inspect_err(|error| tracing::warn!("{error}")).ok()
+    }
+
+    /// On one thread: to hand each path to another costs several times what the look does.
+    async fn remove_older_each(
+        &self,
+        paths: &[PathId],
+        journal: &JournalId,
+        before: Sequence,
+    ) -> Result<u64, StoreError> {
+        let (below, journal) = (paths.to_vec(), journal.clone());
+        let work = move |folder: &Arc<Folder>| {
+            below.iter().try_fold(0, |removed, path| Ok(removed + folder.remove_older(path, &journal, before)?))
+        };
+        self.run(|| format!("remove old pages of {} paths", paths.len()), work).await
+    }
+
+    /// On one thread too.
+    async fn count_each(&self, paths: &[PathId]) -> Option<Vec<u64>> {
+        let below = paths.to_vec();
+        let work = move |folder: &Arc<Folder>| {
+            below.iter().map(|path| Ok(folder.count(path)?)).collect::<Result<Vec<u64>, Failure>>()
+        };
+        let counted = self.run(|| format!("count the pages of {} paths", paths.len()), work).await;
         counted.inspect_err(|error| tracing::warn!("{error}")).ok()
     }
 

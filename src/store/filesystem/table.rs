@@ -95,6 +95,11 @@ impl Table {
         Used::ToSave
     }
 
+    /// Is it here?
+    pub(super) fn holds(&self, name: &ObjectName) -> bool {
+        Place::of(name).is_some_and(|place| self.entries.contains_key(&place))
+    }
+
     /// It is no longer there.
     pub(super) fn remove(&mut self, name: &ObjectName) {
         if let Some(entry) = Place::of(name).and_then(|place| self.entries.swap_remove(&place)) {

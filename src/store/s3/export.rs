@@ -265,6 +265,19 @@ impl Store for ExportingStore {
         self.inner.count(path).await
     }
 
+    async fn remove_older_each(
+        &self,
+        paths: &[PathId],
+        journal: &JournalId,
+        before: Sequence,
+    ) -> Result<u64, StoreError> {
+        self.inner.remove_older_each(paths, journal, before).await
+    }
+
+    async fn count_each(&self, paths: &[PathId]) -> Option<Vec<u64>> {
+        self.inner.count_each(paths).await
+    }
+
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
         self.inner.under(path).await
     }
