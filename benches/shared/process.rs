@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -30,16 +31,16 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A running everpage with `store.kind = "s3"`; it is killed with this value.
+/// A running everpage; it is killed with this value.
 pub(crate) struct Everpage {
     child: Child,
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Everpage {
-    /// Before this origin, with its pages in this place, and some more lines of `config.toml` that begin with sections.
+    /// Before this origin, with `store.kind = "s3"` and its pages in this place, and some more lines of `config.toml` that begin with sections.
     ///
     /// # Panics
     /// It does not start.
@@ -51,9 +52,19 @@ impl Everpage {
              create_bucket = true\nregion = \"us-east-1\"\nendpoint_url = \"{endpoint}\"\naccess_key = \"{access_key}\"\n\
              secret_key = \"{secret_key}\"\n{more}\n"
         );
-        fs::write(folder.path().join("config.toml"), config).expect("a temporary file can be written");
+        let mut everpage = Self::start_in(folder.path(), &config);
+        everpage._folder = Some(folder);
+        everpage
+    }
+
+    /// With this `config.toml`, in a folder that stays when it ends.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub(crate) fn start_in(folder: &Path, config: &str) -> Self {
+        fs::write(folder.join("config.toml"), config).expect("a file can be written there");
         let mut command = Command::new(env!("CARGO_BIN_EXE_everpage"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).current_dir(folder.path());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).current_dir(folder);
         for (name, _) in everpage::config::variables() {
             command.env_remove(name);
         }
@@ -64,7 +75,7 @@ impl Everpage {
             let _ = child.kill();
             panic!("everpage did not start");
         };
-        Everpage { child, public, admin, _folder: folder }
+        Everpage { child, public, admin, _folder: None }
     }
 
     fn proc(&self, file: &str) -> String {

@@ -2,9 +2,11 @@
 //!
 //! One number is kept for each path, prefix, tag and host that was ever named: the newest record that did. Keys are 64 bits of a sha1,
 //! so a path costs some twenty bytes whatever its length. Two names that share a key invalidate each other's pages: too often,
-//! never too seldom. The index says nothing about what is stored.
+//! never too seldom. They lie in many small tables: while one grows, look-ups wait, and one of ten million names would take a sixth of a second for it.
+//! The index says nothing about what is stored.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use sha1::{Digest, Sha1};
@@ -16,6 +18,9 @@ use crate::policy::path;
 /// Names kept at most. Beyond that the index forgets them all and calls every older page invalid: one refill of the cache instead of
 /// memory without end. Twenty million names take about 700 MB.
 const NAMES_MAX: usize = 20_000_000;
+
+/// Tables of a set of names: of twenty million, each has less than can be moved in a millisecond or two.
+const TABLES: usize = 256;
 
 /// What a page or a request is, as far as invalidations can name it.
 #[derive(Clone, Copy, Debug)]
@@ -125,12 +130,26 @@ struct Names {
     deepest: u64,
     /// The newest record that named anything but a path of every host.
     widest: u64,
-    newest_by_key: HashMap<u64, u64, BuildHasherDefault<AlreadyHashed>>,
+    names: usize,
+    /// [`TABLES`] of them, or none as long as there is no name.
+    newest_by_key: Vec<HashMap<u64, u64, BuildHasherDefault<AlreadyHashed>>>,
 }
 
 impl Names {
     fn len(&self) -> usize {
-        self.newest_by_key.len()
+        self.names
+    }
+
+    /// Room for the newest record of this key; 0 at first.
+    fn entry(&mut self, key: u64) -> &mut u64 {
+        self.newest_by_key.resize_with(TABLES, HashMap::default);
+        match self.newest_by_key[table_of(key)].entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                self.names += 1;
+                unknown.insert(0)
+            }
+        }
     }
 
     fn apply(&mut self, sequence: Sequence, record: &Record) {
@@ -163,12 +182,12 @@ impl Names {
         if host.is_some() || !matches!(kind, Kind::Path) {
             self.widest = self.widest.max(sequence.0);
         }
-        let newest = self.newest_by_key.entry(key(kind, host, name)).or_default();
+        let newest = self.entry(key(kind, host, name));
         *newest = (*newest).max(sequence.0);
     }
 
     fn newest_of(&self, subject: &Subject<'_>) -> u64 {
-        if self.newest_by_key.is_empty() {
+        if self.names == 0 {
             return self.all;
         }
         let mut newest = self.all.max(self.look(Kind::Path, Some(subject.host), &subject.path_id.0));
@@ -194,7 +213,10 @@ impl Names {
         if !self.has(kind) {
             return 0;
         }
-        let find = |host| self.newest_by_key.get(&key(kind, host, name)).copied().unwrap_or(0);
+        let find = |host| {
+            let key = key(kind, host, name);
+            self.newest_by_key.get(table_of(key)).and_then(|table| table.get(&key)).copied().unwrap_or(0)
+        };
         let any_host = find(None);
         if self.narrowed && host.is_some() { any_host.max(find(host)) } else { any_host }
     }
@@ -204,7 +226,7 @@ impl Names {
         for number in [self.all, self.newest, kinds, narrowed, self.deepest, self.len() as u64] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        for (key, newest) in &self.newest_by_key {
+        for (key, newest) in self.newest_by_key.iter().flatten() {
             bytes.extend_from_slice(&key.to_le_bytes());
             bytes.extend_from_slice(&newest.to_le_bytes());
         }
@@ -217,8 +239,7 @@ impl Names {
             kinds: u8::try_from(read_u64(&mut bytes)?).ok()?,
             narrowed: read_u64(&mut bytes)? != 0,
             deepest: read_u64(&mut bytes)?,
-            widest: 0,
-            newest_by_key: HashMap::default(),
+            ..Names::default()
         };
         if names.kinds & !KINDS != 0 {
             return None;
@@ -230,10 +251,11 @@ impl Names {
         if count > bytes.len() / 16 {
             return None;
         }
-        names.newest_by_key.reserve(count);
+        names.newest_by_key.resize_with(TABLES, HashMap::default);
+        names.newest_by_key.iter_mut().for_each(|table| table.reserve(count / TABLES));
         for _ in 0..count {
             let key = read_u64(&mut bytes)?;
-            names.newest_by_key.insert(key, read_u64(&mut bytes)?);
+            *names.entry(key) = read_u64(&mut bytes)?;
         }
         Some((names, bytes))
     }
@@ -254,6 +276,11 @@ fn key(kind: Kind, host: Option<&str>, name: &[u8]) -> u64 {
     sha1.update(name);
     let digest: [u8; 20] = sha1.finalize().into();
     u64::from_le_bytes(*digest.first_chunk().expect("a sha1 has twenty bytes"))
+}
+
+/// By bits that the tables themselves do not use: they take the lowest and the highest seven.
+fn table_of(key: u64) -> usize {
+    (key >> 40) as usize % TABLES
 }
 
 /// The keys are hashes already.
@@ -383,6 +410,26 @@ mod tests {
             for index in [&index, &restored(&index)] {
                 assert!(index.may_name_since(&shop, Sequence(sequence - 1)), "{record:?}");
                 assert!(!index.may_name_since(&shop, Sequence(sequence)), "{record:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_of_many_names_is_found_again_and_no_other() {
+        let path = |number: u64| format!("/page-{number}/");
+        let mut index = Index::default();
+        for number in 1..=5000 {
+            index.apply(Sequence(number), &Record { paths: vec![target(None, &path(number))], ..record() });
+        }
+        let bytes = index.to_bytes();
+        let (restored, rest) = Index::from_bytes(&bytes).unwrap();
+        assert!(rest.is_empty());
+        for index in [&index, &restored] {
+            assert_eq!(index.len(), 5000);
+            for number in 1..=6000 {
+                let (path, newest) = (path(number), if number > 5000 { 0 } else { number });
+                let subject = Subject { host: "a", path: &path, path_id: &path::path_id(&path), tags: &[] };
+                assert_eq!(index.newest(&subject).hard.0, newest);
             }
         }
     }

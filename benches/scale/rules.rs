@@ -1,0 +1,125 @@
+//! Does it cost more to judge a page the more prefixes and tags were invalidated, the more tags it has, the deeper its path is?
+//!
+//! A page that was judged since the last invalidation costs one comparison, whatever was invalidated. One that was not is looked up.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use everpage::invalidation::journal::Recovered;
+use everpage::invalidation::journal::memory::MemoryJournal;
+use everpage::invalidation::selector::{Record, Target};
+use everpage::invalidation::{Invalidations, Verdict};
+use everpage::page::Page;
+
+use crate::chart::{Chart, Line, Scale};
+use crate::figures::{Findings, Table, digits, median};
+use crate::gauge::cpu_nanoseconds;
+use crate::proxy::{page, runtime};
+
+const INVALIDATED: [u64; 5] = [1, 10, 100, 1_000, 100_000];
+const TAGS: [u64; 6] = [0, 1, 4, 16, 32, 64];
+const DEPTHS: [u64; 5] = [1, 2, 4, 8, 16];
+/// Of a page where another number is varied.
+const USUAL_TAGS: u64 = 8;
+const USUAL_DEPTH: u64 = 4;
+const JUDGEMENTS: usize = 20_000;
+const ROUNDS: usize = 7;
+
+pub(crate) fn measure(quick: bool) -> Findings {
+    let times = if quick { JUDGEMENTS / 10 } else { JUDGEMENTS };
+    let columns = &["", "looked up, ns", "up to date, ns"];
+    let of = |what: &str, tags: u64, depth: u64, invalidated: (u64, u64)| {
+        let figures = runtime().block_on(judge(tags, depth, invalidated, times));
+        (what.to_owned(), figures)
+    };
+    let rows = |from: &[u64], make: &dyn Fn(u64) -> (String, (f64, f64))| -> Vec<(f64, String, (f64, f64))> {
+        from.iter().map(|number| (*number as f64, make(*number))).map(|(x, (what, y))| (x, what, y)).collect()
+    };
+    let groups = [
+        (
+            "prefixes invalidated",
+            rows(&INVALIDATED, &|n| of(&format!("{n} prefixes invalidated"), USUAL_TAGS, USUAL_DEPTH, (n, 0))),
+        ),
+        (
+            "tags invalidated",
+            rows(&INVALIDATED, &|n| of(&format!("{n} tags invalidated"), USUAL_TAGS, USUAL_DEPTH, (0, n))),
+        ),
+        ("tags of the page", rows(&TAGS, &|n| of(&format!("{n} tags of the page"), n, USUAL_DEPTH, (100, 100)))),
+        ("depth of the path", rows(&DEPTHS, &|n| of(&format!("{n} segments of the path"), USUAL_TAGS, n, (100, 100)))),
+    ];
+    let title = format!(
+        "Judging a page ({USUAL_TAGS} tags, {USUAL_DEPTH} segments if not said otherwise): CPU time, nanoseconds"
+    );
+    let mut table = Table::new(title, columns);
+    let (mut by_invalidated, mut by_page) = (Vec::new(), Vec::new());
+    for (name, rows) in groups {
+        let line = |name: String, of: fn(&(f64, f64)) -> f64| Line {
+            name,
+            points: rows.iter().map(|(x, _, y)| (*x, of(y))).collect(),
+        };
+        let is_page = name.contains(" of the ");
+        let lines = if is_page { &mut by_page } else { &mut by_invalidated };
+        lines.push(line(name.to_owned(), |y| y.0));
+        if name.starts_with("tags") {
+            lines.push(line("up to date".to_owned(), |y| y.1));
+        }
+        for (_, what, (stale, current)) in rows {
+            table.row([what, digits(stale, 0), digits(current, 1)]);
+        }
+    }
+    let chart = |name, title: &str, x, scale, lines| Chart {
+        name,
+        title: title.to_owned(),
+        x,
+        y: "CPU time, nanoseconds",
+        scale,
+        lines,
+        goal: None,
+    };
+    let charts = vec![
+        chart(
+            "rules",
+            "Judging a page after an invalidation of others",
+            "invalidated",
+            Scale::Logarithmic,
+            by_invalidated,
+        ),
+        chart("tags", "Judging a page, by what it has", "tags, or segments of its path", Scale::Linear, by_page),
+    ];
+    Findings { tables: vec![table], charts }
+}
+
+/// Nanoseconds of a judgement that looks up, and of one that need not.
+async fn judge(tags: u64, depth: u64, (prefixes, other_tags): (u64, u64), times: usize) -> (f64, f64) {
+    let path: String = (1..depth).map(|number| format!("/section-{number}")).collect();
+    let own: Vec<String> = (0..tags).map(|number| format!("product-{number}")).collect();
+    let more = if own.is_empty() { Vec::new() } else { vec![("cache-tag".to_owned(), own.join(","))] };
+    let page = page(&format!("/2048{path}/"), more).await;
+    assert_eq!(page.head.tags.len() as u64, tags);
+    let journal = Arc::new(MemoryJournal::new(page.head.journal.clone()));
+    let invalidations = Invalidations::start(journal, Recovered::default());
+    // Others' prefixes are as deep as the page's own path: each of its ancestors is looked up.
+    let other = |number| Target { host: None, path: format!("/other-{number}{path}").into() };
+    let record = Record {
+        prefixes: (0..prefixes).map(other).collect(),
+        tags: (0..other_tags).map(|number| format!("other-{number}").into()).collect(),
+        ..Record::default()
+    };
+    invalidations.submit(record).await.expect("a memory journal takes everything");
+    let stale = judgement_nanoseconds(&invalidations, &page, times, true);
+    (stale, judgement_nanoseconds(&invalidations, &page, times * 10, false))
+}
+
+fn judgement_nanoseconds(invalidations: &Invalidations, page: &Page, times: usize, stale: bool) -> f64 {
+    let rounds = (0..ROUNDS).map(|_| {
+        let started = cpu_nanoseconds();
+        for _ in 0..times / ROUNDS {
+            if stale {
+                page.validated_to.store(0, Ordering::Relaxed);
+            }
+            assert_eq!(invalidations.judge(std::hint::black_box(page)), Verdict::Valid);
+        }
+        (cpu_nanoseconds() - started) / (times / ROUNDS) as f64
+    });
+    median(rounds.collect())
+}
