@@ -6,6 +6,7 @@
 
 pub mod fields;
 pub mod large;
+pub mod shared;
 pub mod stored;
 
 use std::any::Any;
@@ -206,9 +207,11 @@ impl PageHead {
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let fields = self.headers.lines().len() + ALLOCATION_BYTES;
+        // Its host and its journal are shared with other pages.
         let tags: usize = self.tags.iter().map(|tag| tag.len() + ALLOCATION_BYTES).sum();
         let varied: usize = self.varied_by.iter().map(|(n, v)| n.as_str().len() + v.len() + ALLOCATION_BYTES).sum();
-        let names = self.host.len() + self.path.len() + self.query.as_ref().map_or(0, |query| query.len());
+        let named = [Some(&self.path), self.query.as_ref()].into_iter().flatten();
+        let names: usize = named.map(|name| name.len() + ALLOCATION_BYTES).sum();
         (fields + tags + varied + names) as u64
     }
 
@@ -219,8 +222,11 @@ impl PageHead {
     }
 }
 
-/// An allocation's own costs and the tables around it.
-const ALLOCATION_BYTES: usize = 64;
+/// What an allocation takes beside what is in it: the allocator's own, what it rounds up, and the counters of what is shared.
+const ALLOCATION_BYTES: usize = 32;
+
+/// Seldom there, so in as few bytes as can be.
+type Share = Box<dyn Any + Send>;
 
 /// A page: head, body, and when it was last found valid.
 #[derive(Debug)]
@@ -234,13 +240,13 @@ pub struct Page {
     /// The index's generation at which the page was last found valid; 0: never looked.
     pub validated_to: AtomicU64,
     /// What must live as long as this copy: its share of a bound on memory.
-    held: Mutex<Option<Box<dyn Any + Send>>>,
+    held: Mutex<Option<Box<Share>>>,
 }
 
 impl Page {
     /// Lets `share` live until this copy is gone or released.
     pub fn hold(&self, share: impl Any + Send) {
-        *self.held.lock() = Some(Box::new(share));
+        *self.held.lock() = Some(Box::new(Box::new(share)));
     }
 
     /// Gives up what is held: this copy is counted elsewhere now.

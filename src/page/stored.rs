@@ -8,7 +8,7 @@
 //!
 //! The numbers of the first line are the bytes and the crc32 of the head, then those of the body; a line feed follows the
 //! head. Every byte is covered: by a checksum, or because the line has one spelling only. Decoding trusts nothing and
-//! bounds every length before it allocates; it copies no body. It never judges whether a page is still valid.
+//! bounds every length before it allocates; it copies no large body. It never judges whether a page is still valid.
 //!
 //! A body that is compressed where it lies ([`at_rest`]) has a kind of its own, `page+zstd` or `page+gzip`; the first line counts
 //! and checks the bytes that lie there.
@@ -40,6 +40,9 @@ pub const MAX_HEAD_BYTES: u64 = 4 << 20;
 
 /// Bytes of the largest body: of the largest object in S3.
 pub const MAX_BODY_BYTES: u64 = 5 << 40;
+
+/// A body is a slice of what was read only if the head before it, which stays in memory with it then, is less than this part of it.
+const SLICE_PART: usize = 16;
 
 /// An object in its stored form: `head` and `body`, one after the other.
 #[derive(Clone, Debug)]
@@ -211,7 +214,7 @@ fn encode_head(kind: Kind, json: &[u8], body_bytes: u64, body_crc: u32) -> Resul
     Ok(head.into())
 }
 
-/// The object of this name; a page's body is a slice of `stored`, unless it was compressed.
+/// The object of this name; a large body is a slice of `stored`, unless it was compressed.
 ///
 /// # Errors
 /// `stored` is not exactly that object.
@@ -225,6 +228,8 @@ pub fn decode(name: &ObjectName, stored: &Bytes) -> Result<Object, DecodeError> 
     }
     if let Kind::Compressed(coding) = line.kind {
         body = coding.decompress(&body, decoded_bytes).map_err(|error| DecodeError::Compressed(error.to_string()))?;
+    } else if line.head_end() > body.len() / SLICE_PART {
+        body = Bytes::copy_from_slice(&body);
     }
     Ok(match head {
         Head::Page(head) => Object::Page(Arc::new(Page::new(head, body, name.path))),

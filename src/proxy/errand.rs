@@ -12,6 +12,7 @@ use super::origin::OutgoingBody;
 use super::visit::Visit;
 use crate::config::UnkeyedHeaders;
 use crate::invalidation::index::Subject;
+use crate::page::shared::shared;
 use crate::page::{Key, ObjectName, PathId};
 use crate::policy::fields::{self, Told};
 use crate::policy::key;
@@ -70,7 +71,7 @@ impl Errand {
         }
         Errand {
             method: target.method.clone(),
-            host: target.host.into(),
+            host: shared(target.host),
             path: target.path.as_ref().into(),
             query: target.query.as_deref().map(Arc::from),
             path_id,

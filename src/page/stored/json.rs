@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Head;
 use crate::clock::UnixMillis;
+use crate::page::shared::shared;
 use crate::page::{JournalId, Key, ObjectName, PageHead, Sequence, Variants};
 
 /// [`PageHead`] as JSON. The method is that of the name.
@@ -61,7 +62,7 @@ impl StoredPage {
         let varied_by = self.varied_by.into_iter().map(|(field, value)| Ok((HeaderName::try_from(field)?, value)));
         let head = PageHead {
             method: self.name.method.clone(),
-            host: self.host,
+            host: shared(&self.host),
             path: self.path,
             query: self.query,
             status: StatusCode::from_u16(self.status)?,
@@ -70,7 +71,7 @@ impl StoredPage {
             age_seconds: self.age_seconds,
             fresh_seconds: self.fresh_seconds,
             as_of: self.as_of,
-            journal: self.journal,
+            journal: JournalId(shared(&self.journal.0)),
             tags: self.tags,
             varied_by: varied_by.collect::<Result<_, http::Error>>()?,
         };

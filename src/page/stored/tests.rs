@@ -72,13 +72,18 @@ fn a_signpost_comes_back_as_it_was() {
 }
 
 #[test]
-fn the_body_is_shared_and_not_copied() {
+fn a_body_is_not_copied_unless_it_is_small() {
     let name = name(Method::GET);
-    let (page, stored) = (small_page(), whole(&name, &small_page()));
-    let Object::Page(original) = &page else { unreachable!() };
-    assert_eq!(encode(&name, &page).unwrap().body.as_ptr(), original.body.as_ptr());
-    let Object::Page(decoded) = decode(&name, &stored).unwrap() else { unreachable!() };
-    assert!(stored.as_ptr_range().contains(&decoded.body.as_ptr()));
+    let Object::Page(small) = small_page() else { unreachable!() };
+    for (bytes, is_shared) in [(5, false), (1 << 10, false), (1 << 20, true)] {
+        let page = Page::new(small.head.clone(), Bytes::from(vec![b'x'; bytes]), small.path_id);
+        let body = page.body.as_ptr();
+        let encoded = encode(&name, &Object::Page(Arc::new(page))).unwrap();
+        assert_eq!(encoded.body.as_ptr(), body);
+        let stored = Bytes::from([&encoded.head[..], &encoded.body].concat());
+        let Object::Page(decoded) = decode(&name, &stored).unwrap() else { unreachable!() };
+        assert_eq!(stored.as_ptr_range().contains(&decoded.body.as_ptr()), is_shared, "{bytes}");
+    }
 }
 
 #[test]
