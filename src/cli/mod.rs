@@ -10,6 +10,7 @@ pub mod demo;
 mod explain;
 mod failure;
 mod invalidate;
+mod open_files;
 mod output;
 mod pages;
 mod serve;

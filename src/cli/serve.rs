@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::Failure;
 use super::failure::causes;
+use super::open_files;
 use super::settings::{self, Settings};
 use super::signals::Signals;
 use crate::config::{Config, Loaded, StoreKind};
@@ -44,6 +45,7 @@ impl Serve {
             ("store.filesystem.path", self.data),
         ])?;
         logging::start(&loaded.config.log)?;
+        open_files::raise_limit(&loaded.config);
         let server = Server::bind(loaded.config.clone()).await.map_err(|error| not_started(&error))?;
         announce(&loaded, &server)?;
         signals.run(server).await?;

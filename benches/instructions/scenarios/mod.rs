@@ -4,7 +4,7 @@
 //! answer's head and body.
 
 mod line;
-mod proxy;
+pub(crate) mod proxy;
 
 use bytes::Bytes;
 use http::Request;
@@ -57,7 +57,7 @@ pub(crate) const SCENARIOS: [Scenario; 13] = [
 
 /// A request for a page that is in memory.
 #[derive(Debug)]
-struct Visit {
+pub(crate) struct Visit {
     method: &'static str,
     path: &'static str,
     status: u16,
@@ -65,12 +65,12 @@ struct Visit {
     after_an_invalidation: bool,
 }
 
-const HIT_2_KIB: Visit =
+pub(crate) const HIT_2_KIB: Visit =
     Visit { method: "GET", path: "/2048/", status: 200, has_it: false, after_an_invalidation: false };
-const HIT_16_KIB: Visit = Visit { path: "/16384/", ..HIT_2_KIB };
-const NOT_MODIFIED: Visit = Visit { status: 304, has_it: true, ..HIT_2_KIB };
-const HEAD: Visit = Visit { method: "HEAD", ..HIT_2_KIB };
-const INVALIDATED: Visit = Visit { after_an_invalidation: true, ..HIT_2_KIB };
+pub(crate) const HIT_16_KIB: Visit = Visit { path: "/16384/", ..HIT_2_KIB };
+pub(crate) const NOT_MODIFIED: Visit = Visit { status: 304, has_it: true, ..HIT_2_KIB };
+pub(crate) const HEAD: Visit = Visit { method: "HEAD", ..HIT_2_KIB };
+pub(crate) const INVALIDATED: Visit = Visit { after_an_invalidation: true, ..HIT_2_KIB };
 
 impl Scenario {
     /// Plays so many rounds, each counted part through the meter.
@@ -145,17 +145,48 @@ fn ask(connection: &mut Connection<'_>, request: &Bytes, visit: &Visit, cache_st
 /// One connection, request after request. All answers are as long as the first and the last, which are looked at.
 fn converse(visit: &Visit, rounds: usize, meter: Meter<'_>) {
     let proxy = Proxy::start();
-    proxy.warm(visit.path);
-    let request = bytes(visit.method, visit.path, &visit.fields(&proxy));
-    let mut connection = Connection::open(&proxy);
-    let answer_bytes = ask(&mut connection, &request, visit, HIT);
+    let mut conversation = Conversation::about(visit, &proxy);
     for _ in 0..rounds {
         visit.prepare(&proxy);
-        connection.send(&request);
-        meter(&mut || connection.serve(answer_bytes));
-        assert_eq!(connection.answered_bytes(), answer_bytes);
+        conversation.ask();
+        meter(&mut || conversation.hear());
     }
-    assert_eq!(ask(&mut connection, &request, visit, HIT), answer_bytes);
+    conversation.end();
+}
+
+/// A connection on which the same is asked again and again.
+pub(crate) struct Conversation<'a> {
+    visit: &'a Visit,
+    connection: Connection<'a>,
+    request: Bytes,
+    answer_bytes: usize,
+}
+
+impl<'a> Conversation<'a> {
+    /// Opens it; the first answer is looked at.
+    pub(crate) fn about(visit: &'a Visit, proxy: &'a Proxy) -> Self {
+        proxy.warm(visit.path);
+        let request = bytes(visit.method, visit.path, &visit.fields(proxy));
+        let mut connection = Connection::open(proxy);
+        let answer_bytes = ask(&mut connection, &request, visit, HIT);
+        Conversation { visit, connection, request, answer_bytes }
+    }
+
+    /// Puts the request on the line.
+    pub(crate) fn ask(&mut self) {
+        self.connection.send(&self.request);
+    }
+
+    /// Serves until it is answered, by as many bytes as the first time.
+    pub(crate) fn hear(&mut self) {
+        self.connection.serve(self.answer_bytes);
+        assert_eq!(self.connection.answered_bytes(), self.answer_bytes);
+    }
+
+    /// Asks for the last time, and looks at the answer again.
+    pub(crate) fn end(mut self) {
+        assert_eq!(ask(&mut self.connection, &self.request, self.visit, HIT), self.answer_bytes);
+    }
 }
 
 /// A connection for one request: opened, served, closed.

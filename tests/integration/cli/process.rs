@@ -70,6 +70,11 @@ pub struct Server {
     log: Arc<Mutex<String>>,
 }
 
+/// Free ports, and the pages in `pages`.
+fn usual(origin: &str) -> [&str; 9] {
+    ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "pages", "--origin", origin]
+}
+
 impl Server {
     /// On free ports, with the pages in `folder/pages`, before `origin`.
     pub fn start(folder: &Path, origin: &Origin, more: &[&str]) -> Self {
@@ -78,9 +83,23 @@ impl Server {
 
     /// The same, before whatever answers there.
     pub fn start_before(folder: &Path, origin: &str, more: &[&str]) -> Self {
-        let usual =
-            ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "pages", "--origin", origin];
-        let mut child = everpage(folder, &[&usual[..], more].concat()).stderr(Stdio::piped()).spawn().unwrap();
+        Server::spawn(everpage(folder, &[&usual(origin)[..], more].concat()))
+    }
+
+    /// The same, started by a shell that has set limits by this command.
+    pub fn start_limited(folder: &Path, origin: &Origin, limit: &str) -> Self {
+        let program = everpage(folder, &usual(&origin.url()));
+        let mut shell = Command::new("sh");
+        shell.current_dir(folder).stdin(Stdio::null()).arg("-c").arg(format!("{limit} && exec \"$0\" \"$@\""));
+        shell.arg(program.get_program()).args(program.get_args());
+        for (name, _) in program.get_envs() {
+            shell.env_remove(name);
+        }
+        Server::spawn(shell)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (ready, addresses) = channel();
         follow(child.stderr.take().unwrap(), Arc::clone(&log), ready);
@@ -97,6 +116,14 @@ impl Server {
 
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.admin)
+    }
+
+    /// What the system lets it have at most: the soft and the hard limit.
+    pub fn open_files(&self) -> (String, String) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let mut words = line.split_whitespace().map(str::to_owned);
+        (words.next().unwrap(), words.next().unwrap())
     }
 
     /// Bytes of memory that it ever had at once.

@@ -16,6 +16,16 @@ async fn the_log_says_where_it_answers_and_from_which_settings() {
     assert!(!server.log().contains("hosts is empty"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_open_files_is_raised_and_one_that_is_too_low_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = origin().page("/", "hello").start().await;
+    let server = Server::start_limited(folder.path(), &origin, "ulimit -Sn 300 && ulimit -Hn 900");
+    assert_eq!(server.open_files(), ("900".into(), "900".into()));
+    server.logged("allowed=900 wanted=10512");
+    assert_eq!(server.get("/").await.text(), "hello");
+}
+
 #[test]
 fn a_taken_address_is_named() {
     let folder = tempfile::tempdir().unwrap();
