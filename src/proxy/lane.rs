@@ -122,6 +122,8 @@ fn write_head(head: &mut Vec<u8>, page: &Page, status: StatusCode, age: u64, clo
             head.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
             fields.lines_without_body()
         }
+        // It has no Content-Length (RFC 9110, section 8.6), but the origin may have sent one: hyper drops it.
+        StatusCode::NO_CONTENT => return None,
         other => {
             write!(head, "HTTP/1.1 {} {}\r\n", other.as_str(), other.canonical_reason()?)
                 .expect("a Vec takes every byte");
@@ -133,4 +135,121 @@ fn write_head(head: &mut Vec<u8>, page: &Page, status: StatusCode, age: u64, clo
     head.extend_from_slice(outcome::MEMORY_HIT.as_bytes());
     head.extend_from_slice(if closes { b"\r\nconnection: close\r\n\r\n" } else { b"\r\n\r\n" });
     Some(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::invalidation::Invalidations;
+    use crate::invalidation::journal::memory::MemoryJournal;
+    use crate::invalidation::journal::{Recovered, random_identity};
+    use crate::metrics::Metrics;
+    use crate::policy::rules::Rules;
+    use crate::proxy::handler::Parties;
+    use crate::proxy::origin::{IncomingBody, Origin, OriginError, OutgoingBody};
+    use crate::store::memory::MemoryStore;
+    use crate::store::memory_tier::MemoryTier;
+
+    #[derive(Debug)]
+    struct App;
+
+    #[async_trait]
+    impl Origin for App {
+        async fn send(&self, request: Request<OutgoingBody>) -> Result<Response<IncomingBody>, OriginError> {
+            let body = Full::new(Bytes::from("hello")).map_err(|never| match never {}).boxed_unsync();
+            let response =
+                Response::builder().header("ETag", "\"x\"").header("Date", "now").header("Content-Type", "a/b");
+            let status = if request.uri().path() == "/none" { 204 } else { 200 };
+            Ok(response.status(status).body(body).expect("a response"))
+        }
+    }
+
+    /// The lane of a connection to a server that has fetched `/` and `/none`.
+    pub(in crate::proxy) async fn lane() -> Lane {
+        let mut config = Config::default();
+        config.cache.statuses.push(StatusCode::NO_CONTENT);
+        let journal = Arc::new(MemoryJournal::new(random_identity()));
+        let parties = Parties {
+            rules: Arc::new(Rules::new(&config.cache).unwrap()),
+            invalidations: Arc::new(Invalidations::start(journal, Recovered::default())),
+            memory: Arc::new(MemoryTier::new(1 << 20, 1 << 20)),
+            store: Arc::new(MemoryStore::new(1 << 20)),
+            origin: Arc::new(App),
+            metrics: Arc::new(Metrics::default()),
+            clock: Clock::Wall,
+        };
+        let handler = Arc::new(Handler::new(&config, parties));
+        let visitor = Visitor::at([127, 0, 0, 1].into());
+        for target in ["/", "/none"] {
+            let request = Request::get(target).header("host", "a").body(Full::<Bytes>::default()).unwrap();
+            handler.handle(request, &visitor).await.into_body().collect().await.unwrap();
+        }
+        handler.drain().await;
+        Lane::new(handler, visitor, &config.limits)
+    }
+
+    fn answer(lane: &Lane, request: &str) -> Option<(String, Answer)> {
+        let mut head = b"what was on the desk".to_vec();
+        let answer = lane.answer(request.as_bytes(), &mut head)?;
+        Some((String::from_utf8(head).unwrap(), answer))
+    }
+
+    #[tokio::test]
+    async fn a_page_at_hand_is_answered_without_hyper() {
+        let lane = lane().await;
+        let end = "age: 0\r\ncache-status: everpage; hit; detail=memory\r\n";
+        let fields = "etag: \"x\"\r\ndate: now\r\nvia: 1.1 everpage\r\n";
+        let of_body = "content-type: a/b\r\naccept-ranges: bytes\r\ncontent-length: 5\r\n";
+        let whole = format!("HTTP/1.1 200 OK\r\n{fields}{of_body}{end}\r\n");
+        for (request, expected, body) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", whole.clone(), "hello"),
+            ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", whole, ""),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\n\r\n",
+                format!("HTTP/1.1 304 Not Modified\r\n{fields}{end}\r\n"),
+                "",
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                format!("HTTP/1.1 200 OK\r\n{fields}{of_body}{end}connection: close\r\n\r\n"),
+                "hello",
+            ),
+        ] {
+            let (head, answer) = answer(&lane, request).expect("it is at hand");
+            let sorted = |head: &str| {
+                let mut lines: Vec<_> = head.split("\r\n").map(str::to_owned).collect();
+                lines[1..].sort();
+                lines
+            };
+            assert_eq!(sorted(&head), sorted(&expected), "{request:?}");
+            assert_eq!((answer.body(), answer.is_last), (body.as_bytes(), request.contains("close")), "{request:?}");
+        }
+        assert_eq!(lane.handler.metrics.requests("hit").get(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_plain_hit_is_left_to_hyper_and_not_counted() {
+        let lane = lane().await;
+        for request in [
+            "GET /other HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /none HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: b\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nCookie: sessionid=1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nIf-Match: \"y\"\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        ] {
+            assert!(answer(&lane, request).is_none(), "{request:?}");
+        }
+        let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(lane.head_bytes));
+        assert!(answer(&lane, &long).is_none());
+        assert_eq!(lane.handler.metrics.requests("hit").get(), 0);
+    }
 }

@@ -19,6 +19,8 @@
 mod desk;
 mod ending;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod unsent;
 mod waiting;
 
@@ -205,6 +207,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
             let bytes = this.handed.len().min(buffer.remaining());
             buffer.put_slice(&this.handed[..bytes]);
             this.handed.advance(bytes);
+            if this.handed.is_empty() {
+                // Its memory.
+                this.handed = Bytes::new();
+            }
         } else if Pin::new(&mut this.stream).poll_read(context, buffer)?.is_pending() {
             let waits_for_head = this.settled == this.reader.heads() && !this.reader.is_in_body();
             return if waits_for_head { this.head_wait.poll(context).map(Err) } else { Poll::Pending };
@@ -234,12 +240,20 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
     ///
     /// # Errors
     /// The stream's; the visitor takes no bytes.
+    #[inline]
     pub fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.is_empty() { Poll::Ready(Ok(())) } else { self.poll_rest(context) }
+    }
+
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
             let polled = unsent::poll_write(&mut self.stream, context, self.unsent.head(), self.unsent.body());
             let taken = ready!(self.bounded(polled, context))?;
             self.unsent.advance(taken);
         }
+        // The page may be dropped, however long the connection is still from now on.
+        self.unsent = Unsent::default();
+        self.head_wait.restart();
         Poll::Ready(Ok(()))
     }
 
@@ -287,6 +301,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes the stream only when its own buffer is empty.
         self.between_answers = true;
+        // Before the flush, which would count as progress of a visitor who takes nothing.
+        ready!(self.poll_unsent(context))?;
+        ready!(self.poll_interim(context))?;
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        ready!(self.bounded(polled, context))?;
         let ended = self.ended.load(Ordering::Acquire);
         if self.settled != ended {
             self.settled = ended;
@@ -296,9 +315,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
                 return Poll::Ready(Err(error));
             }
         }
-        ready!(self.poll_interim(context))?;
-        let polled = Pin::new(&mut self.stream).poll_flush(context);
-        self.bounded(polled, context)
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,6 +10,7 @@ mod collapsing;
 mod durability;
 mod herds;
 mod invalidation;
+mod lane;
 mod large;
 mod leases;
 mod protocol;

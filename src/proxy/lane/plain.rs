@@ -89,3 +89,84 @@ const IS_PLAIN: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Path, query, whether there is a condition, whether the connection is to end.
+    type Seen = (String, Option<String>, bool, bool);
+
+    fn seen(head: &str) -> Option<Seen> {
+        read(head.as_bytes(), FIELDS_MAX, |plain| {
+            assert_eq!(plain.asked.method.as_str(), head.split(' ').next().unwrap());
+            let query = plain.asked.query.map(str::to_owned);
+            Some((plain.asked.path.to_owned(), query, plain.has_condition, plain.closes))
+        })
+    }
+
+    #[test]
+    fn what_browsers_send_is_plain() {
+        let browser = "Host: shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: text/html,*/*;q=0.8\r\nAccept-Language: de,en-US;q=0.7\r\n\
+            Accept-Encoding: gzip, deflate, br, zstd\r\nReferer: https://shop.example/?a#b\r\nConnection: keep-alive\r\nCookie: theme=dark; _ga=1\r\n\
+            Upgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nPriority: u=0, i\r\nTE: trailers\r\nX-Name: M\u{fc}ller\r\n";
+        let head = format!("GET /a/b%20c/?q=1&r=/?;%C3%A4 HTTP/1.1\r\n{browser}\r\n");
+        assert_eq!(seen(&head), Some(("/a/b%20c/".into(), Some("q=1&r=/?;%C3%A4".into()), false, false)));
+        let head = format!("HEAD / HTTP/1.1\r\n{browser}if-NONE-match: *\r\nconnection: Close\r\n\r\n");
+        assert_eq!(seen(&head), Some(("/".into(), None, true, true)));
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_hyper() {
+        assert!(seen("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").is_some());
+        for head in [
+            "",
+            "GET /a HTTP/1.1\r\nHost: a\r\n",
+            "GET /a HTTP/1.1\r\nHost: a\r\n\r",
+            "GET /a HTTP/1.1\r\nHost: a\r\n\r\nG",
+            "GET /a HTTP/1.1\r\nHost: a\r\n\r\n\r\n",
+            "\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a HTTP/1.0\r\nHost: a\r\n\r\n",
+            "GET  /a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST /a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "get /a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a# HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a\u{1} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a\" HTTP/1.1\r\nHost: a\r\n\r\n",
+        ] {
+            assert_eq!(seen(head), None, "{head:?}");
+        }
+        for field in [
+            "Content-Length: 0",
+            "transfer-encoding: chunked",
+            "EXPECT: 100-continue",
+            "Upgrade: h2c",
+            "Range: bytes=0-",
+            "Connection: close, x",
+            "Connection: upgrade",
+            "Connection:",
+            "Connection: close\r\nConnection: x",
+            "X: a\nY: b",
+            "X: a\0",
+            "X: a\rb",
+            "X : a",
+            " X: a",
+            "X: a\r\n b",
+            "X",
+        ] {
+            let head = format!("GET /a HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+            assert_eq!(seen(&head), None, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn more_fields_than_allowed_are_left_to_hyper() {
+        let head = format!("GET /a HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(5));
+        assert_eq!(read(head.as_bytes(), 5, |_| Some(())), Some(()));
+        assert_eq!(read(head.as_bytes(), 4, |_| Some(())), None);
+        let head = head.replace("X: y\r\n", &"X: y\r\n".repeat(FIELDS_MAX));
+        assert_eq!(read(head.as_bytes(), 1000, |_| Some(())), None);
+    }
+}

@@ -15,6 +15,8 @@ pub(super) struct Reader {
     head: HeadSays,
     /// Heads that have come to their end.
     heads: u64,
+    /// An empty line stands before the request to come: the parser holds it until then.
+    has_skipped: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,9 +60,9 @@ impl Reader {
         self.heads
     }
 
-    /// What comes next is the first byte of a request.
+    /// What comes next is the first byte of a request, and nothing of it has been passed on.
     pub(super) fn is_between_requests(&self) -> bool {
-        matches!(self.state, State::RequestLine) && self.line.is_empty()
+        matches!(self.state, State::RequestLine) && self.line.is_empty() && !self.has_skipped
     }
 
     /// What comes next belongs to a body.
@@ -123,8 +125,12 @@ impl Reader {
         let is_empty = line == b"\r";
         match self.state {
             // hyper skips empty lines before a request (RFC 9112, section 2.2).
-            State::RequestLine if is_empty => Ok(()),
+            State::RequestLine if is_empty => {
+                self.has_skipped = true;
+                Ok(())
+            }
             State::RequestLine => {
+                self.has_skipped = false;
                 self.head = HeadSays::default();
                 self.state = State::Fields;
                 Ok(())
