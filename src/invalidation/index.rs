@@ -19,6 +19,12 @@ use crate::policy::path;
 /// memory without end. Twenty million names take about 700 MB.
 const NAMES_MAX: usize = 20_000_000;
 
+/// Bytes of the numbers that stand before the names in a snapshot.
+const NUMBERS_BYTES: usize = 48;
+
+/// Bytes of a name there.
+const NAME_BYTES: usize = 16;
+
 /// Tables of a set of names: of twenty million, each has less than can be moved in a millisecond or two.
 const TABLES: usize = 256;
 
@@ -54,12 +60,22 @@ pub struct Index {
 impl Index {
     /// Takes a record into account. Records may come in any order and more than once.
     pub fn apply(&mut self, sequence: Sequence, record: &Record) {
+        self.apply_paths(sequence, record.soft, &record.paths);
+        self.apply_wider(sequence, record);
+    }
+
+    /// The part of [`Index::apply`] that may be large, in pieces of the record's paths: nobody need wait for all of them.
+    pub fn apply_paths(&mut self, sequence: Sequence, is_soft: bool, paths: &[Target]) {
+        let names = if is_soft { &mut self.soft } else { &mut self.hard };
+        names.apply_paths(sequence, paths);
+        names.bound(sequence);
+    }
+
+    /// All but the paths. After them, the record has been applied.
+    pub fn apply_wider(&mut self, sequence: Sequence, record: &Record) {
         let names = if record.soft { &mut self.soft } else { &mut self.hard };
-        names.apply(sequence, record);
-        if names.len() > NAMES_MAX {
-            let all = sequence.0.max(names.newest);
-            *names = Names { all, newest: names.newest, widest: all, ..Names::default() };
-        }
+        names.apply_wider(sequence, record);
+        names.bound(sequence);
     }
 
     /// The newest records that name the subject: a few look-ups, whatever the number of names and pages.
@@ -90,9 +106,27 @@ impl Index {
     /// The index as bytes, for the journal's snapshot.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(16 + 16 * self.len());
-        self.hard.write(&mut bytes);
-        self.soft.write(&mut bytes);
+        Index::write_down(|part| part(self))
+    }
+
+    /// [`Index::to_bytes`] of an index that goes on: `lend` lends it for one part after the other, each some thousands of names. What is applied meanwhile
+    /// may be written or not; all that had been applied before is.
+    #[must_use]
+    pub fn write_down(lend: impl Fn(&mut dyn FnMut(&Index))) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        lend(&mut |index| bytes.reserve(2 * NUMBERS_BYTES + NAME_BYTES * index.len()));
+        for names in [|index: &Index| &index.hard, |index: &Index| &index.soft] as [fn(&Index) -> &Names; 2] {
+            let numbers_at = bytes.len();
+            bytes.resize(numbers_at + NUMBERS_BYTES, 0);
+            for table in 0..TABLES {
+                lend(&mut |index| names(index).write_table(table, &mut bytes));
+            }
+            // Last, for they speak of all names, and those that have come meanwhile.
+            let count = (bytes.len() - numbers_at - NUMBERS_BYTES) / NAME_BYTES;
+            lend(&mut |index| {
+                bytes[numbers_at..numbers_at + NUMBERS_BYTES].copy_from_slice(&names(index).numbers(count));
+            });
+        }
         bytes
     }
 
@@ -152,12 +186,24 @@ impl Names {
         }
     }
 
-    fn apply(&mut self, sequence: Sequence, record: &Record) {
+    /// Forgets all names where there are too many.
+    fn bound(&mut self, sequence: Sequence) {
+        if self.names > NAMES_MAX {
+            let all = sequence.0.max(self.newest);
+            *self = Names { all, newest: self.newest, widest: all, ..Names::default() };
+        }
+    }
+
+    fn apply_paths(&mut self, sequence: Sequence, paths: &[Target]) {
         self.newest = self.newest.max(sequence.0);
-        let host = record.host.as_deref();
-        for Target { host, path } in &record.paths {
+        for Target { host, path } in paths {
             self.note(sequence, Kind::Path, host.as_deref(), &path::path_id(path).0);
         }
+    }
+
+    fn apply_wider(&mut self, sequence: Sequence, record: &Record) {
+        self.newest = self.newest.max(sequence.0);
+        let host = record.host.as_deref();
         for Target { host, path } in &record.prefixes {
             let identity = path::prefix_identity(path);
             self.deepest = self.deepest.max(path::ancestors(&identity).count() as u64);
@@ -221,12 +267,19 @@ impl Names {
         if self.narrowed && host.is_some() { any_host.max(find(host)) } else { any_host }
     }
 
-    fn write(&self, bytes: &mut Vec<u8>) {
+    /// What stands before `count` names.
+    fn numbers(&self, count: usize) -> [u8; NUMBERS_BYTES] {
         let (kinds, narrowed) = (u64::from(self.kinds), u64::from(self.narrowed));
-        for number in [self.all, self.newest, kinds, narrowed, self.deepest, self.len() as u64] {
-            bytes.extend_from_slice(&number.to_le_bytes());
+        let mut bytes = [0; NUMBERS_BYTES];
+        let numbers = [self.all, self.newest, kinds, narrowed, self.deepest, count as u64];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
         }
-        for (key, newest) in self.newest_by_key.iter().flatten() {
+        bytes
+    }
+
+    fn write_table(&self, table: usize, bytes: &mut Vec<u8>) {
+        for (key, newest) in self.newest_by_key.get(table).into_iter().flatten() {
             bytes.extend_from_slice(&key.to_le_bytes());
             bytes.extend_from_slice(&newest.to_le_bytes());
         }

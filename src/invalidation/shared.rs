@@ -22,6 +22,9 @@ use super::snapshot::{unfold, unfold_beside};
 use super::standing::{LookEnd, Tally};
 use crate::page::{JournalId, Sequence};
 
+/// Paths of a record that are applied while look-ups wait: a quarter of a millisecond.
+const PATHS_AT_ONCE: usize = 500;
+
 /// Names that are written down in a few milliseconds at most.
 const LARGE_NAMES: usize = 100_000;
 /// Changes that may wait to be made durable; beyond that, one record stands for everything.
@@ -172,9 +175,12 @@ impl Shared {
 
     /// The index first, then the generation, `applied` last: who knows that a record is applied finds no page that it kills.
     pub(super) fn apply(&self, batch: &[(Sequence, Arc<Record>)]) {
-        let mut index = self.index.write();
         for (sequence, record) in batch {
-            index.apply(*sequence, record);
+            // In pieces, between which look-ups have their turn. Whoever finds a part of a record applied finds pages dead a little early.
+            for paths in record.paths.chunks(PATHS_AT_ONCE) {
+                self.index.write().apply_paths(*sequence, record.soft, paths);
+            }
+            self.index.write().apply_wider(*sequence, record);
             tracing::debug!(
                 %sequence,
                 paths = record.paths.len(),
@@ -186,7 +192,6 @@ impl Shared {
                 "invalidated"
             );
         }
-        drop(index);
         self.generation.fetch_add(1, Ordering::Release);
         if let Some((newest, _)) = batch.last() {
             self.applied.store(newest.0, Ordering::Release);
@@ -251,7 +256,7 @@ impl Shared {
     pub(super) async fn to_bytes(self: &Arc<Self>) -> Result<Vec<u8>, JoinError> {
         let shared = Arc::clone(self);
         let write_down = move || {
-            let mut bytes = shared.index.read().to_bytes();
+            let mut bytes = Index::write_down(|part| part(&shared.index.read()));
             shared.past.lock().ids_to_bytes(&mut bytes);
             bytes
         };

@@ -268,3 +268,38 @@ async fn a_snapshot_that_cannot_be_read_invalidates_everything_up_to_it() {
         assert_eq!(invalidations.judge(&page("/", 7, "j")), Verdict::Valid, "of {length} bytes");
     }
 }
+
+#[test]
+fn an_index_that_goes_on_while_it_is_written_down_loses_nothing() {
+    let names = |number: u64| Record {
+        paths: vec![Target { host: (number % 3 == 0).then(|| "a".into()), path: format!("/{number}").into() }],
+        tags: vec![format!("t{number}").into()],
+        soft: number % 2 == 0,
+        ..Record::default()
+    };
+    let newest = |index: &Index, number: u64| {
+        let path = format!("/{number}");
+        let tags = [format!("t{number}").into()];
+        index.newest(&Subject { host: "a", path: &path, path_id: &path::path_id(&path), tags: &tags })
+    };
+    let index = std::cell::RefCell::new(Index::default());
+    (1..500).for_each(|number| index.borrow_mut().apply(Sequence(number), &names(number)));
+    let next = std::cell::Cell::new(500);
+    let bytes = Index::write_down(|part| {
+        part(&index.borrow());
+        let number = next.replace(next.get() + 1);
+        // Old names and new ones.
+        index.borrow_mut().apply(Sequence(number), &names(number % 700));
+    });
+    assert!(next.get() > 1000, "{}", next.get());
+    let (restored, rest) = Index::from_bytes(&bytes).unwrap();
+    assert!(rest.is_empty());
+    for number in 1..500 {
+        let (then, now) = (newest(&restored, number), newest(&index.borrow(), number));
+        let least = Sequence(number);
+        assert!(
+            then.hard.max(then.soft) >= least && then.hard <= now.hard && then.soft <= now.soft,
+            "{number}: {then:?} {now:?}"
+        );
+    }
+}

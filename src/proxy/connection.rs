@@ -45,6 +45,7 @@ pub async fn serve<S>(
     let patience = Patience { head: limits.head_timeout, idle: limits.idle_timeout };
     let mut guard = Guard::new(stream, lane, patience, slot);
     let mut heard = draining.unless_begun(poll_fn(|context| guard.poll_lane(context))).await;
+    // Later requests may be sent again (RFC 9110, section 9.2.2); the first would be a connection that was never answered.
     if heard.is_none() && guard.is_fresh() {
         visitor.last_request.store(true, Ordering::Relaxed);
         heard = timeout(FIRST_WORDS, poll_fn(|context| guard.poll_lane(context))).await.ok();

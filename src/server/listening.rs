@@ -75,7 +75,12 @@ pub(super) async fn accept<F>(
     let Ok(listener) = listener.into_std() else { return };
     for _ in 0..BACKLOG {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { return };
-        let Ok((stream, address)) = listener.accept() else { return };
+        let (stream, address) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+            // One that has left again, for example: others may wait behind it.
+            Err(_) => continue,
+        };
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => drop(connections.spawn(serve(stream, address, slot))),
             Err(error) => tracing::debug!(%address, %error, "connection ended"),
