@@ -3,12 +3,14 @@
 //! # The path of one request
 //!
 //! 1. [`proxy::connection`] reads it from a socket that [`proxy::wire`] guards: what two parsers could read in two ways is 400.
-//! 2. [`proxy::handler`], the flow chart, checks who asks for what ([`proxy::visit`]).
-//! 3. [`policy::rules`] says whether it may be looked up and under which key. If not, it passes through to the origin, whole.
-//! 4. [`store::memory_tier`] has the page, and [`invalidation`] finds it valid with one comparison: a **hit**. No I/O, no global lock, no copied body.
-//! 5. Otherwise one flight for everyone who asks looks into the [`store`], then asks the origin ([`proxy::origin`]), having noted the newest
+//! 2. The fast lane (`proxy::lane`) answers a plain GET or HEAD whose page is valid in memory, before hyper, by the same functions as steps 3 to 5.
+//!    Whatever else came goes by hyper, untouched.
+//! 3. [`proxy::handler`], the flow chart, checks who asks for what ([`proxy::visit`]).
+//! 4. [`policy::rules`] says whether it may be looked up and under which key. If not, it passes through to the origin, whole.
+//! 5. [`store::memory_tier`] has the page, and [`invalidation`] finds it valid with one comparison: a **hit**. No I/O, no global lock, no copied body.
+//! 6. Otherwise one flight for everyone who asks looks into the [`store`], then asks the origin ([`proxy::origin`]), having noted the newest
 //!    invalidation *before* it asked.
-//! 6. [`policy::admission`] says whether the response may be kept. It streams to everyone on board while it is gathered, and is then put into memory
+//! 7. [`policy::admission`] says whether the response may be kept. It streams to everyone on board while it is gathered, and is then put into memory
 //!    and written to the store, behind everyone's back. A body too large for memory gathers in a temporary file ([`store::spool`]), from which
 //!    everyone on board reads, and is read from the store by each visitor for himself ([`page::large`]).
 //!

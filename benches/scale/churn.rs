@@ -61,7 +61,7 @@ pub(crate) fn findings(allocator: &str, resident: &[f64]) -> Findings {
         lines: vec![Line { name: allocator.to_owned(), points }],
         goal: None,
     };
-    Findings { tables: vec![table], charts: vec![chart] }
+    Findings { tables: vec![table], charts: vec![chart], missed: Vec::new() }
 }
 
 /// In a process of its own: resident bytes after each round.

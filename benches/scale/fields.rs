@@ -35,7 +35,7 @@ pub(crate) fn measure(quick: bool) -> Findings {
         lines: vec![line("of the response", of_response), line("of the request", of_request)],
         goal: None,
     };
-    Findings { tables: vec![table], charts: vec![chart] }
+    Findings { tables: vec![table], charts: vec![chart], missed: Vec::new() }
 }
 
 fn hit_nanoseconds(more_of_response: usize, more_of_request: usize, hits: usize) -> f64 {

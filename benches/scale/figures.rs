@@ -9,6 +9,8 @@ use crate::chart::Chart;
 pub(crate) struct Findings {
     pub(crate) tables: Vec<Table>,
     pub(crate) charts: Vec<Chart>,
+    /// A sentence for each goal that was not reached: they fail the bench, once all is printed.
+    pub(crate) missed: Vec<String>,
 }
 
 /// Rows of words and numbers.

@@ -33,7 +33,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -142,7 +142,7 @@ fn measure(options: &Options) -> Result<()> {
         (Part::Start, &start),
     ];
     fs::create_dir_all(OUTPUT).with_context(|| format!("cannot create {OUTPUT}"))?;
-    let mut all = BTreeMap::new();
+    let (mut all, mut missed) = (BTreeMap::new(), Vec::new());
     for (part, measure) in parts {
         if !options.only.is_empty() && !options.only.contains(&part) {
             continue;
@@ -152,12 +152,14 @@ fn measure(options: &Options) -> Result<()> {
         println!("\n## {part:?}, {:.0} s", started.elapsed().as_secs_f64());
         findings.tables.iter().for_each(|table| print!("{}", table.text()));
         write_pictures(&findings, options)?;
+        missed.extend(findings.missed.iter().map(|what| format!("{part:?}: {what}")));
         all.insert(part, findings);
     }
     let json = serde_json::to_string_pretty(&all)?;
     let path = Path::new(OUTPUT).join("result.json");
     fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
     println!("\nThe same as JSON, and the pictures: {OUTPUT}");
+    ensure!(missed.is_empty(), "goals that were not reached:\n{}", missed.join("\n"));
     Ok(())
 }
 

@@ -25,48 +25,73 @@ const USUAL_DEPTH: u64 = 4;
 const JUDGEMENTS: usize = 20_000;
 const ROUNDS: usize = 7;
 
+/// What is varied, and what came out.
+struct Group {
+    name: &'static str,
+    /// The page is varied, not what was invalidated.
+    is_page: bool,
+    rows: Vec<Row>,
+}
+
+/// Nanoseconds of a judgement.
+struct Row {
+    what: String,
+    number: f64,
+    stale: f64,
+    current: f64,
+}
+
 pub(crate) fn measure(quick: bool) -> Findings {
-    let times = if quick { JUDGEMENTS / 10 } else { JUDGEMENTS };
-    let columns = &["", "looked up, ns", "up to date, ns"];
-    let of = |what: &str, tags: u64, depth: u64, invalidated: (u64, u64)| {
-        let figures = runtime().block_on(judge(tags, depth, invalidated, times));
-        (what.to_owned(), figures)
-    };
-    let rows = |from: &[u64], make: &dyn Fn(u64) -> (String, (f64, f64))| -> Vec<(f64, String, (f64, f64))> {
-        from.iter().map(|number| (*number as f64, make(*number))).map(|(x, (what, y))| (x, what, y)).collect()
-    };
-    let groups = [
-        (
-            "prefixes invalidated",
-            rows(&INVALIDATED, &|n| of(&format!("{n} prefixes invalidated"), USUAL_TAGS, USUAL_DEPTH, (n, 0))),
+    let groups = groups(if quick { JUDGEMENTS / 10 } else { JUDGEMENTS });
+    let mut table = Table::new(
+        format!(
+            "Judging a page ({USUAL_TAGS} tags, {USUAL_DEPTH} segments if not said otherwise): CPU time, nanoseconds"
         ),
-        (
-            "tags invalidated",
-            rows(&INVALIDATED, &|n| of(&format!("{n} tags invalidated"), USUAL_TAGS, USUAL_DEPTH, (0, n))),
-        ),
-        ("tags of the page", rows(&TAGS, &|n| of(&format!("{n} tags of the page"), n, USUAL_DEPTH, (100, 100)))),
-        ("depth of the path", rows(&DEPTHS, &|n| of(&format!("{n} segments of the path"), USUAL_TAGS, n, (100, 100)))),
-    ];
-    let title = format!(
-        "Judging a page ({USUAL_TAGS} tags, {USUAL_DEPTH} segments if not said otherwise): CPU time, nanoseconds"
+        &["", "looked up, ns", "up to date, ns"],
     );
-    let mut table = Table::new(title, columns);
-    let (mut by_invalidated, mut by_page) = (Vec::new(), Vec::new());
-    for (name, rows) in groups {
-        let line = |name: String, of: fn(&(f64, f64)) -> f64| Line {
-            name,
-            points: rows.iter().map(|(x, _, y)| (*x, of(y))).collect(),
-        };
-        let is_page = name.contains(" of the ");
-        let lines = if is_page { &mut by_page } else { &mut by_invalidated };
-        lines.push(line(name.to_owned(), |y| y.0));
-        if name.starts_with("tags") {
-            lines.push(line("up to date".to_owned(), |y| y.1));
-        }
-        for (_, what, (stale, current)) in rows {
-            table.row([what, digits(stale, 0), digits(current, 1)]);
-        }
+    for row in groups.iter().flat_map(|group| &group.rows) {
+        table.row([row.what.clone(), digits(row.stale, 0), digits(row.current, 1)]);
     }
+    Findings { tables: vec![table], charts: charts(&groups), missed: Vec::new() }
+}
+
+fn groups(times: usize) -> Vec<Group> {
+    let row = |number: u64, what: &str, tags: u64, depth: u64, invalidated: (u64, u64)| {
+        let (stale, current) = runtime().block_on(judge(tags, depth, invalidated, times));
+        Row { what: format!("{number} {what}"), number: number as f64, stale, current }
+    };
+    let group = |name, is_page, numbers: &[u64], row: &dyn Fn(u64) -> Row| Group {
+        name,
+        is_page,
+        rows: numbers.iter().copied().map(row).collect(),
+    };
+    vec![
+        group("prefixes invalidated", false, &INVALIDATED, &|n| {
+            row(n, "prefixes invalidated", USUAL_TAGS, USUAL_DEPTH, (n, 0))
+        }),
+        group("tags invalidated", false, &INVALIDATED, &|n| {
+            row(n, "tags invalidated", USUAL_TAGS, USUAL_DEPTH, (0, n))
+        }),
+        group("tags of the page", true, &TAGS, &|n| row(n, "tags of the page", n, USUAL_DEPTH, (100, 100))),
+        group("depth of the path", true, &DEPTHS, &|n| row(n, "segments of the path", USUAL_TAGS, n, (100, 100))),
+    ]
+}
+
+fn charts(groups: &[Group]) -> Vec<Chart> {
+    let line = |name: &str, group: &Group, of: fn(&Row) -> f64| Line {
+        name: name.to_owned(),
+        points: group.rows.iter().map(|row| (row.number, of(row))).collect(),
+    };
+    let lines = |is_page: bool| {
+        let mut lines = Vec::new();
+        for group in groups.iter().filter(|group| group.is_page == is_page) {
+            lines.push(line(group.name, group, |row| row.stale));
+            if group.name.starts_with("tags") {
+                lines.push(line("up to date", group, |row| row.current));
+            }
+        }
+        lines
+    };
     let chart = |name, title: &str, x, scale, lines| Chart {
         name,
         title: title.to_owned(),
@@ -76,17 +101,12 @@ pub(crate) fn measure(quick: bool) -> Findings {
         lines,
         goal: None,
     };
-    let charts = vec![
-        chart(
-            "rules",
-            "Judging a page after an invalidation of others",
-            "invalidated",
-            Scale::Logarithmic,
-            by_invalidated,
-        ),
-        chart("tags", "Judging a page, by what it has", "tags, or segments of its path", Scale::Linear, by_page),
-    ];
-    Findings { tables: vec![table], charts }
+    let invalidated = "Judging a page after an invalidation of others";
+    let page = "Judging a page, by what it has";
+    vec![
+        chart("rules", invalidated, "invalidated", Scale::Logarithmic, lines(false)),
+        chart("tags", page, "tags, or segments of its path", Scale::Linear, lines(true)),
+    ]
 }
 
 /// Nanoseconds of a judgement that looks up, and of one that need not.

@@ -25,6 +25,8 @@ const PAGES: u64 = 1_000_000;
 const STARTS: usize = 5;
 /// Hits whose latency is looked at.
 const HITS: usize = 2000;
+/// To the first hit: it shall be sooner.
+const GOAL_SECONDS: f64 = 1.0;
 const PLANTERS: u64 = 64;
 /// Fills under way, their writes included: more than a store takes at once would not be stored.
 const UNDER_WAY: usize = 128;
@@ -62,15 +64,21 @@ pub(crate) fn measure(quick: bool, within: &Path) -> Findings {
     assert_eq!(origin.requests(), 0, "nothing was fetched");
     let mut table = Table::new(
         format!(
-            "A start on {pages} pages in {}, medians of {} starts; the goal is a second",
+            "A start on {pages} pages in {}, medians of {} starts; the goal is {GOAL_SECONDS} s",
             within.display(),
             starts.len()
         ),
         &["", ""],
     );
+    let first_hit = median(starts);
+    // Of few pages it says nothing.
+    let is_missed = !quick && first_hit >= GOAL_SECONDS;
+    let missed = is_missed.then(|| {
+        format!("the first hit of {pages} pages came {first_hit:.2} s after the start; the goal is {GOAL_SECONDS}")
+    });
     let of = |hits: &[[f64; 2]], which: usize| digits(median(hits.iter().map(|pair| pair[which]).collect()) * 1e6, 0);
     let rows = [
-        ("from the start of the process to the first hit, ms", digits(median(starts) * 1e3, 0)),
+        ("from the start of the process to the first hit, ms", digits(first_hit * 1e3, 0)),
         ("hits right after the start, p50, µs", of(&during, 0)),
         ("hits right after the start, p99, µs", of(&during, 1)),
         ("until all are counted and it rests, s", digits(median(counted), 1)),
@@ -79,7 +87,7 @@ pub(crate) fn measure(quick: bool, within: &Path) -> Findings {
         ("memory then, MiB", digits(memory, 0)),
     ];
     rows.into_iter().for_each(|(what, figure)| table.row([what.to_owned(), figure]));
-    Findings { tables: vec![table], charts: Vec::new() }
+    Findings { tables: vec![table], charts: Vec::new(), missed: missed.into_iter().collect() }
 }
 
 /// Median and 99th percentile, in seconds.

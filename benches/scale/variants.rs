@@ -52,7 +52,7 @@ pub(crate) fn measure(quick: bool) -> Findings {
         lines: vec![Line { name: "hit".to_owned(), points }],
         goal: None,
     };
-    Findings { tables: vec![table, beyond], charts: vec![chart] }
+    Findings { tables: vec![table, beyond], charts: vec![chart], missed: Vec::new() }
 }
 
 fn proxy(max_variants: usize) -> Proxy {

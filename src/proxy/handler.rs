@@ -1,7 +1,8 @@
 //! One request becomes one response: the flow chart.
 //!
 //! ```text
-//! request -> Front::read ---------------------------------------------------> rejected
+//! request -> Lane::answer -- plain, and valid in memory --------------------> hit, before hyper
+//!         -> Front::read ---------------------------------------------------> rejected
 //!         -> Rules::lookup -- bypass ---> pass -----------------------------> bypass
 //!                          -- use ------> memory -- valid ------------------> hit
 //!                                              \-- nothing -> flight -- store -> store-hit

@@ -2,8 +2,9 @@
 //!
 //! In reading order: [`handler`] is the flow chart; [`visit`] says who asks for what, `look` what memory knows, `answer` makes a page an answer.
 //! `lane` does the same for plain requests that find their page in memory, before hyper.
-//! `flight` collapses requests for the same page, whose bytes are in its `cabin`, `errand` is what a flight is for, `fill` fetches, `intake` takes the body in, `kept` makes the response a
-//! page, `large` sends one that memory does not hold. `pass` goes past the cache, with `upload` and `tunnel`. [`origin`] is the only door to the app behind; [`connection`], [`wire`], [`interim`] and [`drain`] are the one to visitors.
+//! `flight` collapses requests for the same page, whose bytes are in its `cabin`, `errand` is what a flight is for, `fill` fetches, `intake` takes the
+//! body in, `kept` makes the response a page, `large` sends one that memory does not hold. `pass` goes past the cache, with `upload` and `tunnel`.
+//! [`origin`] is the only door to the app behind; [`connection`], [`wire`], [`interim`] and [`drain`] are the one to visitors.
 
 mod absent;
 mod answer;

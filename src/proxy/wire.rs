@@ -1,4 +1,6 @@
-//! Which bytes may reach the parser? A guard before hyper against requests that two parsers could read in two ways (request smuggling).
+//! Which bytes may reach the parser, who answers them, and how long is waited? A guard between a visitor's stream and hyper: against requests that two
+//! parsers could read in two ways (request smuggling), with the fast lane's way past hyper (`express`), and with bounds on how long a head may take to
+//! come and how long the visitor may refuse to take bytes.
 //!
 //! hyper takes a bare LF for a line's end, and drops Content-Length beside Transfer-Encoding. Both are legal leniency (RFC 9112, sections 2.2 and 6.3) and
 //! both have let requests through that another server saw differently. The guard reads the heads of requests as they come and, at the first
@@ -12,12 +14,13 @@
 //! The guard counts bodies by Content-Length to find the next head. Where a body is chunked or the request asks for another protocol it does not
 //! count: it looks no further, and the connection ends after that answer (`Visitor::last_request`).
 //!
-//! While hyper has nothing to do, requests are shown to the fast lane first (`lane`). What it answers never reaches hyper, for which the connection is
-//! still then; what it does not answer is handed on untouched. hyper has nothing to do when each head that went to it has been answered, the answer's
+//! While hyper has nothing to do, requests are shown to the fast lane first. What it answers never reaches hyper, for which the connection is still
+//! then; what it does not answer is handed on untouched. hyper has nothing to do when each head that went to it has been answered, the answer's
 //! body has come to its end ([`Ending`]), and hyper has flushed after that.
 
 mod desk;
 mod ending;
+mod express;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -36,13 +39,13 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
-use self::desk::Desk;
 pub use self::ending::Ending;
+pub(super) use self::express::Heard;
 use self::reader::Reader;
 use self::unsent::Unsent;
 use self::waiting::HeadWait;
 use super::interim::Interim;
-use super::lane::{Answer, Lane};
+use super::lane::Lane;
 use super::origin::Stall;
 
 /// A visitor's connection, guarded, with its fast lane, and with bounds on how long a head may take to come and how long it may refuse to take bytes.
@@ -74,15 +77,6 @@ pub struct Guard<S> {
     settled: u64,
     /// Its place among `limits.connections`: a tunnel takes it along.
     _slot: OwnedSemaphorePermit,
-}
-
-/// What the fast lane has heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// Something that is for hyper.
-    Request,
-    /// Nothing more will come, or be answered.
-    End,
 }
 
 /// How long what may take.
@@ -133,59 +127,6 @@ impl<S> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
-    /// Answers what the fast lane can, until something has come that is for hyper. To be asked only while hyper has nothing to do.
-    ///
-    /// # Errors
-    /// The stream's; no head came in time; the visitor takes no bytes.
-    pub fn poll_lane(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Heard>> {
-        loop {
-            ready!(self.poll_unsent(context))?;
-            if self.is_last {
-                return Poll::Ready(Ok(Heard::End));
-            }
-            if let Some(heard) = ready!(desk::with(|desk| self.poll_request(context, desk)))? {
-                return Poll::Ready(Ok(heard));
-            }
-        }
-    }
-
-    /// `None`: it was answered.
-    fn poll_request(&mut self, context: &mut Context<'_>, desk: &mut Desk) -> Poll<io::Result<Option<Heard>>> {
-        let mut buffer = ReadBuf::new(&mut desk.incoming);
-        if Pin::new(&mut self.stream).poll_read(context, &mut buffer)?.is_pending() {
-            return self.head_wait.poll(context).map(Err);
-        }
-        let bytes = buffer.filled();
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(Some(Heard::End)));
-        }
-        self.is_fresh = false;
-        let answer = self.lane.as_ref().and_then(|lane| lane.answer(bytes, &mut desk.head));
-        let Some(answer) = answer else {
-            self.handed = Bytes::copy_from_slice(bytes);
-            return Poll::Ready(Ok(Some(Heard::Request)));
-        };
-        self.is_last = answer.is_last;
-        self.send(context, &desk.head, &answer)?;
-        self.head_wait.restart();
-        Poll::Ready(Ok(None))
-    }
-
-    /// Sends what the stream takes at once; the rest is kept.
-    fn send(&mut self, context: &mut Context<'_>, head: &[u8], answer: &Answer) -> io::Result<()> {
-        let body = answer.body();
-        let taken = match unsent::poll_write(&mut self.stream, context, head, body) {
-            Poll::Ready(taken) => taken?,
-            Poll::Pending => 0,
-        };
-        if taken < head.len() + body.len() {
-            self.unsent = Unsent::after(taken, head, answer);
-        }
-        Ok(())
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -232,29 +173,6 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the visitor takes no bytes")));
         }
         polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Guard<S> {
-    /// Sends what is left of the fast lane's answer.
-    ///
-    /// # Errors
-    /// The stream's; the visitor takes no bytes.
-    #[inline]
-    pub fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unsent.is_empty() { Poll::Ready(Ok(())) } else { self.poll_rest(context) }
-    }
-
-    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            let polled = unsent::poll_write(&mut self.stream, context, self.unsent.head(), self.unsent.body());
-            let taken = ready!(self.bounded(polled, context))?;
-            self.unsent.advance(taken);
-        }
-        // The page may be dropped, however long the connection is still from now on.
-        self.unsent = Unsent::default();
-        self.head_wait.restart();
-        Poll::Ready(Ok(()))
     }
 
     /// Writes interim answers, where they may stand: hyper has flushed all it had, and the final answer has not begun.
