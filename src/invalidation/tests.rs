@@ -272,9 +272,9 @@ async fn a_snapshot_that_cannot_be_read_invalidates_everything_up_to_it() {
 #[test]
 fn an_index_that_goes_on_while_it_is_written_down_loses_nothing() {
     let names = |number: u64| Record {
-        paths: vec![Target { host: (number % 3 == 0).then(|| "a".into()), path: format!("/{number}").into() }],
+        paths: vec![Target { host: number.is_multiple_of(3).then(|| "a".into()), path: format!("/{number}").into() }],
         tags: vec![format!("t{number}").into()],
-        soft: number % 2 == 0,
+        soft: number.is_multiple_of(2),
         ..Record::default()
     };
     let newest = |index: &Index, number: u64| {

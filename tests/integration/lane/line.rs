@@ -12,12 +12,12 @@ use everpage::proxy::origin::{IncomingBody, OutgoingBody};
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncWriteExt, duplex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Inside, inside};
+use crate::support::{Ear, Early, Inside, inside};
 
 /// Bytes of the body of `/big`.
 pub(super) const BIG: usize = 1 << 20;
@@ -59,7 +59,7 @@ impl House {
         let (handler, limits) = (Arc::clone(&self.inside.handler), self.limits.clone());
         let address = Ipv4Addr::LOCALHOST.into();
         let task = tokio::spawn(connection::serve(handler, other, address, limits, self.draining.clone(), slot));
-        Line { stream, unread: Vec::new(), task }
+        Line { ear: Ear::new(stream), task }
     }
 
     pub(super) fn drain(&self) {
@@ -125,69 +125,43 @@ pub(super) struct Told {
 }
 
 pub(super) struct Line {
-    stream: DuplexStream,
-    /// Read and not yet taken.
-    unread: Vec<u8>,
+    ear: Ear,
     task: JoinHandle<()>,
 }
 
 impl Line {
     /// Sends; whoever has closed the other end does not want it.
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let sent = timeout(NEVER, self.stream.write_all(bytes.as_ref())).await;
-        let _ = sent.expect("the other side takes the bytes");
+        timeout(NEVER, self.ear.send(bytes.as_ref())).await.expect("the other side takes the bytes");
     }
 
     /// No more will be sent.
     pub(super) async fn finish(&mut self) {
-        let _ = self.stream.shutdown().await;
+        let _ = self.ear.stream.shutdown().await;
     }
 
     /// The next answer, to a request with this method; interim ones are passed over.
     pub(super) async fn answer(&mut self, method: &str) -> Told {
-        let head = loop {
-            let head = self.until(b"\r\n\r\n").await;
-            if !head.starts_with("HTTP/1.1 1") {
-                break head;
+        let answer = async {
+            let (head, mut rest) = self.ear.head(method).await?;
+            let mut body = Vec::new();
+            while let Some(piece) = self.ear.piece(&mut rest).await? {
+                body.extend(piece);
             }
+            Ok::<_, Early>(Told { head, body })
         };
-        let field = |name: &str| {
-            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-            lines.find(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
-        };
-        let is_without = method == "HEAD" || ["204", "304"].contains(&&head[9..12]);
-        let body = if is_without {
-            Vec::new()
-        } else if let Some(length) = field("content-length") {
-            self.exactly(length.parse().unwrap()).await
-        } else if field("transfer-encoding").is_some() {
-            self.chunks().await
-        } else {
-            self.rest().await.into_bytes()
-        };
-        Told { head, body }
-    }
-
-    async fn chunks(&mut self) -> Vec<u8> {
-        let mut body = Vec::new();
-        loop {
-            let size = self.until(b"\r\n").await;
-            let chunk = self.exactly(usize::from_str_radix(size.trim_end(), 16).unwrap() + 2).await;
-            if chunk == b"\r\n" {
-                return body;
-            }
-            body.extend_from_slice(chunk.strip_suffix(b"\r\n").unwrap());
-        }
+        let answer = timeout(NEVER, answer).await.expect("something or the end comes");
+        answer.unwrap_or_else(|early| panic!("closed in the middle: {early}"))
     }
 
     /// Reads until so many bytes are there, so many at a time, and waits before each; they are still to be taken.
     pub(super) async fn read_slowly(&mut self, bytes: usize, pause: Duration, each: usize) {
-        let aim = self.unread.len() + bytes;
-        while self.unread.len() < aim {
+        let aim = self.ear.unread.len() + bytes;
+        while self.ear.unread.len() < aim {
             sleep(pause).await;
-            let next = aim.min(self.unread.len() + each);
-            while self.unread.len() < next {
-                assert!(self.read().await > 0, "the rest comes after {} bytes", self.unread.len());
+            let next = aim.min(self.ear.unread.len() + each);
+            while self.ear.unread.len() < next {
+                assert!(self.read().await > 0, "the rest comes after {} bytes", self.ear.unread.len());
             }
         }
     }
@@ -195,7 +169,7 @@ impl Line {
     /// Everything until the other side closes.
     pub(super) async fn rest(&mut self) -> String {
         while self.read().await > 0 {}
-        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+        String::from_utf8_lossy(&std::mem::take(&mut self.ear.unread)).into_owned()
     }
 
     /// The other side serves this connection no longer.
@@ -210,35 +184,12 @@ impl Line {
 
     /// Closes this end without a word, and waits until the other side has noticed.
     pub(super) async fn leave(self) {
-        drop(self.stream);
+        drop(self.ear);
         timeout(NEVER, self.task).await.expect("the connection is given up").unwrap();
-    }
-
-    async fn until(&mut self, end: &[u8]) -> String {
-        loop {
-            if let Some(place) = self.unread.windows(end.len()).position(|window| window == end) {
-                return String::from_utf8_lossy(&self.take(place + end.len())).into_owned();
-            }
-            let so_far = self.unread.escape_ascii().to_string();
-            assert!(self.read().await > 0, "{:?} comes after {so_far:?}", end.escape_ascii().to_string());
-        }
-    }
-
-    async fn exactly(&mut self, count: usize) -> Vec<u8> {
-        while self.unread.len() < count {
-            assert!(self.read().await > 0, "{count} bytes come after {}", self.unread.len());
-        }
-        self.take(count)
     }
 
     /// So many bytes were read; 0 is the end.
     async fn read(&mut self) -> usize {
-        let read = timeout(NEVER, self.stream.read_buf(&mut self.unread)).await;
-        read.expect("something or the end comes").unwrap_or(0)
-    }
-
-    fn take(&mut self, count: usize) -> Vec<u8> {
-        let rest = self.unread.split_off(count);
-        std::mem::replace(&mut self.unread, rest)
+        timeout(NEVER, self.ear.read()).await.expect("something or the end comes")
     }
 }

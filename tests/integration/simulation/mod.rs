@@ -10,7 +10,8 @@
 //! ```
 //!
 //! In reading order: `site` are the pages, `checker` is the promise, `world` is chance and time, `origin`, `store` and `journal` are the parties that
-//! misbehave within their contracts, `node` is the proxy, `visitor` is who asks it for pages, `run` is who does what and when, `crowd` is who moves
+//! misbehave within their contracts, `node` is the proxy, `visitor` is who asks it for pages, half of the time by a
+//! `line` that is served as those of the network are, fast lane and all, `run` is who does what and when, `crowd` is who moves
 //! next. `threads` tries what one thread cannot. [`cluster`] is the same with several nodes.
 //!
 //! # What it can see
@@ -23,7 +24,7 @@
 //! | followers join without a check (`Flight::admits`) | 35 |
 //! | followers join a flight whose head has arrived without a check | 35 |
 //! | `Seat::was_overtaken` is always false | 10 |
-//! | a page in memory is served without being judged | 2 |
+//! | a page in memory is served without being judged, or by the fast lane only | 2 |
 //! | the journal's records are applied and answered before they are durable | 1 |
 //! | answered before they are applied | 3 |
 //! | a restart forgets the journal's records | 5 |
@@ -53,6 +54,7 @@ mod cluster;
 mod crowd;
 mod gate;
 mod journal;
+mod line;
 mod node;
 mod origin;
 mod run;
@@ -76,6 +78,7 @@ const SEEDS_UNTIL_FOUND: u64 = 200;
 /// What must have happened at least this often in a thousand seeds: otherwise the simulation passes by what it is there for.
 const REACHED: &[(&str, u64)] = &[
     ("memory hits", 2000),
+    ("memory hits by a line", 1000),
     ("store hits", 1000),
     ("soft hits", 50),
     ("misses", 5000),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use everpage::proxy::body::{Body, BoxError};
 use everpage::proxy::handler::Handler;
 use everpage::proxy::visit::Visitor;
 use http::header::{CONTENT_LENGTH, HOST, IF_NONE_MATCH};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::checker::{Asked, Floors};
 use super::gate::Gate;
+use super::line;
 use super::origin::{VARIANT, rendering_number};
 use super::site::Place;
 use super::world::World;
@@ -44,7 +46,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub async fn handle(&self, visit: &Visit) -> Response<everpage::proxy::body::Body> {
+    /// The answer of the handler itself, without a connection.
+    pub async fn handle(&self, visit: &Visit) -> Response<Body> {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = visit.method.clone();
         *request.uri_mut() = visit.target.parse().unwrap();
@@ -86,17 +89,22 @@ impl Reader {
             visit.number, visit.method, visit.host, visit.target, visit.variant
         ));
         self.gate.pass().await;
-        let response = self.handle(visit).await;
+        // Either way leads to the same pages, but each has its own order of lease and look-up.
+        let by_line = world.below(2) == 0;
+        let response = if by_line { line::ask(&self.handler, visit).await } else { Ok(self.handle(visit).await) };
         self.gate.pass().await;
         if self.bound.is_some_and(|bound| started.elapsed() > bound) {
             world.state().checker.complain(format!("visitor {}: waited for {:?}", visit.number, started.elapsed()));
         }
-        let (parts, body) = response.into_parts();
+        let (parts, body) = response.map_err(|error| self.broken(visit, &error)).ok()?.into_parts();
         let status_field = parts.headers.get("cache-status").map_or("", |value| value.to_str().unwrap()).to_owned();
         let number = rendering_number(&parts.headers);
         world.note(format_args!("visitor {}: {} rendering {number:?}, {status_field}", visit.number, parts.status));
         let word = word_for(&status_field);
         world.count(word);
+        if by_line && word == "memory hits" {
+            world.count("memory hits by a line");
+        }
         if asked.is_after_invalidation() && word.ends_with("hits") {
             world.count("hits after an invalidation");
         }
@@ -117,7 +125,7 @@ impl Reader {
         number: usize,
         status: StatusCode,
         headers: &HeaderMap,
-        mut body: everpage::proxy::body::Body,
+        mut body: Body,
     ) -> Option<()> {
         let world = &self.world;
         let mut whole = Vec::new();
@@ -125,14 +133,7 @@ impl Reader {
             match frame {
                 Ok(frame) => whole.extend_from_slice(&frame.into_data().unwrap_or_default()),
                 Err(error) => {
-                    world.note(format_args!("visitor {}: broken: {error}", visit.number));
-                    let weather = world.weather;
-                    if self.bound.is_some() && weather.origin_cuts + weather.origin_stalls == 0 {
-                        world
-                            .state()
-                            .checker
-                            .complain(format!("visitor {}: {error}, but the app is well", visit.number));
-                    }
+                    self.broken(visit, &error);
                     return None;
                 }
             }
@@ -152,6 +153,16 @@ impl Reader {
             }
         }
         Some(())
+    }
+
+    /// The connection ends in the middle: only where the app's does.
+    fn broken(&self, visit: &Visit, error: &BoxError) {
+        let world = &self.world;
+        world.note(format_args!("visitor {}: broken: {error}", visit.number));
+        let weather = world.weather;
+        if self.bound.is_some() && weather.origin_cuts + weather.origin_stalls == 0 {
+            world.state().checker.complain(format!("visitor {}: {error}, but the app is well", visit.number));
+        }
     }
 
     /// The proxy's own page: only where something did go wrong.

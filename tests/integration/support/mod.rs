@@ -5,6 +5,7 @@
 #![expect(dead_code, reason = "each behaviour uses its part of the support")]
 
 mod client;
+mod ear;
 mod gate;
 mod inside;
 mod ledger;
@@ -17,6 +18,7 @@ mod s3;
 mod wire;
 
 pub use client::{Answer, Ask, next_piece, raw, raw_until_closed};
+pub use ear::{Ear, Early, Rest};
 pub use gate::Gate;
 pub use inside::{EPOCH, Inside, Pieces, inside, inside_on, inside_settling, inside_with, journal, pieces};
 pub use ledger::{LEASE, Ledger};
