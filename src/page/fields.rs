@@ -40,13 +40,14 @@ impl ResponseFields {
 
     /// Names and values in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        each(&self.lines)
+        each(&self.lines).map(|(name, value)| (std::str::from_utf8(name).expect("a field's name is ASCII"), value))
     }
 
     /// The value of the first line with this name.
     #[must_use]
     pub fn get(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.iter().find(|(own, _)| *own == name.as_str()).map(|(_, value)| value)
+        let name = name.as_str().as_bytes();
+        lines(&self.lines).find_map(|line| line.strip_prefix(name)?.strip_prefix(COLON))
     }
 
     /// As [`get`](Self::get), where the value is text.
@@ -61,7 +62,7 @@ impl ResponseFields {
         let bytes = Bytes::copy_from_slice(&self.lines);
         let mut map = HeaderMap::with_capacity(self.iter().count() + 2);
         for (name, value) in each(&bytes) {
-            let name = HeaderName::from_bytes(name.as_bytes()).expect("it was a name");
+            let name = HeaderName::from_bytes(name).expect("it was a name");
             let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).expect("it was a value");
             map.append(name, value);
         }
@@ -69,14 +70,21 @@ impl ResponseFields {
     }
 }
 
-fn each(mut lines: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
-    std::iter::from_fn(move || {
-        let end = memchr::memchr(b'\n', lines)?;
-        let (line, rest) = lines.split_at(end + 1);
-        lines = rest;
+/// Lines without their ends.
+fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut begin = 0;
+    memchr::memchr_iter(b'\n', block).map(move |end| {
+        let line = &block[begin..=end - LINE_END.len()];
+        begin = end + 1;
+        line
+    })
+}
+
+/// Names and values.
+fn each(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lines(block).filter_map(|line| {
         let colon = memchr::memchr(b':', line)?;
-        let name = std::str::from_utf8(&line[..colon]).expect("a field's name is ASCII");
-        Some((name, &line[colon + COLON.len()..line.len() - LINE_END.len()]))
+        Some((&line[..colon], &line[colon + COLON.len()..]))
     })
 }
 
