@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// request and one for an answer are in it.
 const WAITER_KIB: f64 = 64.0;
 const PAGES_AT_ONCE: f64 = 16.0;
-/// What all herds after the first may leave behind for each who waited: the allocator grows, less with each herd; two of a request's
-/// buffers for each of them are more.
-const LEFT_KIB: f64 = 8.0;
+/// What all herds after the first may leave behind for each who waited, where half of them leave: the allocator grows, less with each herd, by 12 KiB
+/// in all until it no longer does after twelve.
+const LEFT_KIB: f64 = 16.0;
 /// Of the one buffer that all clients read with: nothing of a body is kept.
 const READ_BYTES: usize = 256 << 10;
 /// Between two looks at the sockets' memory.
