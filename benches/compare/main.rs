@@ -198,7 +198,9 @@ fn cases(options: &Options) -> Vec<(Case, String)> {
     }
     if options.wants(Part::Close) {
         let note = "a connection for each; times are from the request on, without the connecting";
-        add(format!("Hits, {}, no keep-alive", size(SMALL)), Manner::Close, SMALL, note);
+        for bytes in SIZES {
+            add(format!("Hits, {}, no keep-alive", size(bytes)), Manner::Close, bytes, note);
+        }
     }
     if options.wants(Part::NotModified) {
         add("304 Not Modified".to_owned(), Manner::NotModified, SMALL, "");
