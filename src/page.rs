@@ -209,7 +209,11 @@ impl PageHead {
         let fields = self.headers.lines().len() + ALLOCATION_BYTES;
         // Its host and its journal are shared with other pages.
         let tags: usize = self.tags.iter().map(|tag| size_of_val(tag) + tag.len() + ALLOCATION_BYTES).sum();
-        let varied: usize = self.varied_by.iter().map(|by| size_of_val(by) + by.1.len() + ALLOCATION_BYTES).sum();
+        let varied: usize = self
+            .varied_by
+            .iter()
+            .map(|by| size_of_val(by) + by.0.as_str().len() + by.1.len() + 2 * ALLOCATION_BYTES)
+            .sum();
         let named = [Some(&self.path), self.query.as_ref()].into_iter().flatten();
         let names: usize = named.map(|name| name.len() + ALLOCATION_BYTES).sum();
         (fields + tags + varied + names) as u64

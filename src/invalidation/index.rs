@@ -67,7 +67,7 @@ impl Index {
         self.apply_wider(sequence, record);
     }
 
-    /// The part of [`Index::apply`] that may be large, in pieces of the record's paths: nobody need wait for all of them.
+    /// The part of [`Index::apply`] that is large most often, in pieces of the record's paths: nobody need wait for all of them.
     pub fn apply_paths(&mut self, sequence: Sequence, is_soft: bool, paths: &[Target]) {
         let names = if is_soft { &mut self.soft } else { &mut self.hard };
         names.apply_paths(sequence, paths);
