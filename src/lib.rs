@@ -32,7 +32,7 @@
 //! | 3 | [`invalidation`] | what is no longer true? |
 //! | 2 | [`store`] | where are pages kept? |
 //! | 1 | [`policy`], [`page`] | may we? and: what is a page? Pure. |
-//! | 0 | [`config`], [`metrics`], [`logging`], [`clock`], [`chance`], [`trust`] | |
+//! | 0 | [`config`], [`metrics`], [`logging`], [`clock`], [`chance`], [`background`], [`trust`] | |
 //!
 //! # What always holds
 //!
@@ -45,6 +45,7 @@
 //! - There is no crate-wide error type: errors live beside the code that raises them.
 
 pub mod admin;
+pub mod background;
 pub mod chance;
 pub mod cli;
 pub mod clock;

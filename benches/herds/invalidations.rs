@@ -1,5 +1,6 @@
 //! Do invalidations hold up hits? A steady load of hits goes on while clients invalidate other pages, one path at a time or ten thousand.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use crate::Bench;
 use crate::caller::Caller;
 use crate::node::{Node, invalidation};
+use crate::rate::crowd;
 use crate::reply::Reply;
 use crate::report::{Table, median, percentile, time};
 use crate::steady::Load;
@@ -24,6 +26,10 @@ const PAGES: usize = 100;
 const NICENESS: i32 = 19;
 /// Different paths that are invalidated; they come again, so that the index stays of one size.
 const PATHS: u64 = 100_000;
+/// Bytes of a page that is stored, and then invalidated.
+const STORED_BYTES: usize = 512;
+/// Pages that are fetched one after the other, before all that can be written is.
+const STORED_AT_ONCE: usize = 2_500;
 /// For the last answers to those who invalidate.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -34,16 +40,21 @@ struct Beside {
     clients: u32,
     /// Paths of one POST; none: `GET /healthz`, which costs a request and no more.
     paths: Option<u64>,
+    /// Each of the paths has a page that is stored, once.
+    are_stored: bool,
     /// Requests a second of all clients together; none: each sends the next when it has its answer.
     per_second: Option<u32>,
 }
 
-const CASES: [Beside; 5] = [
-    Beside { name: "1 path, 16 clients, 1000/s", clients: 16, paths: Some(1), per_second: Some(1000) },
-    Beside { name: "(GET /healthz, 16 clients, 1000/s)", clients: 16, paths: None, per_second: Some(1000) },
-    Beside { name: "10,000 paths, 1 client, 1/s", clients: 1, paths: Some(10_000), per_second: Some(1) },
-    Beside { name: "1 path, 16 clients, all they can", clients: 16, paths: Some(1), per_second: None },
-    Beside { name: "10,000 paths, 1 client, all it can", clients: 1, paths: Some(10_000), per_second: None },
+const ONE: Beside = Beside { name: "", clients: 16, paths: Some(1), are_stored: false, per_second: Some(1000) };
+const MANY: Beside = Beside { name: "", clients: 1, paths: Some(10_000), are_stored: false, per_second: Some(1) };
+const CASES: [Beside; 6] = [
+    Beside { name: "1 path, 16 clients, 1000/s", ..ONE },
+    Beside { name: "(GET /healthz, 16 clients, 1000/s)", paths: None, ..ONE },
+    Beside { name: "10,000 paths, 1 client, 1/s", ..MANY },
+    Beside { name: "10,000 paths with a stored page each, 1 client, 1/s", are_stored: true, ..MANY },
+    Beside { name: "1 path, 16 clients, all they can", per_second: None, ..ONE },
+    Beside { name: "10,000 paths, 1 client, all it can", per_second: None, ..MANY },
 ];
 
 #[derive(Clone, Debug, Serialize)]
@@ -76,16 +87,37 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Table> {
     let mut quiet: Vec<Vec<Round>> = CASES.map(|_| Vec::new()).into();
     let mut loud = quiet.clone();
     // The first does not count.
-    run(&node, &load, None).await?;
-    for _ in 0..rounds {
+    run(&node, &load, None, 0).await?;
+    let mut stored = 0;
+    for round in 0..rounds {
         for (place, beside) in CASES.iter().enumerate() {
-            quiet[place].push(run(&node, &load, None).await?);
-            loud[place].push(run(&node, &load, Some(*beside)).await?);
+            if beside.are_stored {
+                stored += store(bench, &node, round, seconds).await?;
+            }
+            quiet[place].push(run(&node, &load, None, round).await?);
+            loud[place].push(run(&node, &load, Some(*beside), round).await?);
         }
     }
     let asked = bench.app.requests();
-    ensure!(asked == PAGES as u64, "hits are hits, and the app was asked {asked} times");
+    ensure!(asked == (PAGES + stored) as u64, "hits are hits, and the app was asked {asked} times");
     Ok(table(&quiet, &loud, rounds, seconds))
+}
+
+/// Stores what is invalidated in this round, and one batch more than is sent at its time. Returns how many pages that were.
+async fn store(bench: &Bench, node: &Node, round: usize, seconds: u64) -> Result<usize> {
+    let (body, paths) = (bench.app.body(STORED_BYTES, 0), MANY.paths.expect("it names some"));
+    let pages = usize::try_from(paths * (seconds + 1))?;
+    for batch in 0..pages / STORED_AT_ONCE {
+        let is_stored = |cache: &str| cache.contains("; stored");
+        crowd(node.public(), STORED_BYTES, batch_number(round, batch), STORED_AT_ONCE, &body, is_stored).await?;
+        node.wait_idle()?;
+    }
+    Ok(pages)
+}
+
+/// The number that stands in the paths of a batch of stored pages.
+fn batch_number(round: usize, batch: usize) -> usize {
+    round * 1_000 + batch
 }
 
 fn fill(node: &Node, load: &Load) -> Result<()> {
@@ -145,7 +177,7 @@ fn row(name: &str, its: &[Round], before: Option<&Vec<Round>>) -> Vec<String> {
     ]
 }
 
-async fn run(node: &Node, load: &Arc<Load>, beside: Option<Beside>) -> Result<Round> {
+async fn run(node: &Node, load: &Arc<Load>, beside: Option<Beside>, round: usize) -> Result<Round> {
     let (ends, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..beside.map_or(0, |beside| beside.clients) {
@@ -153,7 +185,7 @@ async fn run(node: &Node, load: &Arc<Load>, beside: Option<Beside>) -> Result<Ro
         let (ends, next) = (Arc::clone(&ends), Arc::clone(&next));
         // Threads of their own: a thread keeps its niceness.
         let (done, taken) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || drop(done.send(beside.post(admin, &ends, &next))));
+        std::thread::spawn(move || drop(done.send(beside.post(admin, round, &ends, &next))));
         clients.spawn(taken);
     }
     let (spent, started) = (node.cpu_seconds(), Instant::now());
@@ -183,7 +215,7 @@ async fn run(node: &Node, load: &Arc<Load>, beside: Option<Beside>) -> Result<Ro
 
 impl Beside {
     /// One client until the end. Returns how long each request took, in µs.
-    fn post(self, admin: std::net::SocketAddr, ends: &AtomicBool, next: &AtomicU64) -> Result<Vec<f64>> {
+    fn post(self, admin: SocketAddr, round: usize, ends: &AtomicBool, next: &AtomicU64) -> Result<Vec<f64>> {
         rustix::process::nice(NICENESS)?;
         let (mut caller, mut times, started) = (Caller::connect(admin)?, Vec::new(), Instant::now());
         let gap = self.per_second.map(|rate| Duration::from_secs(1) * self.clients / rate);
@@ -195,7 +227,7 @@ impl Beside {
                 let due = started + gap * u32::try_from(times.len()).unwrap_or(u32::MAX) + phase;
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            let request = self.request(number);
+            let request = self.request(number, round);
             let (mut reply, asked) = (Reply::any(), Instant::now());
             caller.ask(&request, &mut reply)?;
             times.push(asked.elapsed().as_secs_f64() * 1e6);
@@ -204,15 +236,25 @@ impl Beside {
             if let Some(paths) = self.paths {
                 let said: serde_json::Value = serde_json::from_slice(&body)?;
                 ensure!(said["paths"] == paths, "{said}");
+                // Where too many are fetched at once, some stay in memory only.
+                let stored = if self.are_stored { paths / 2..=paths } else { 0..=0 };
+                ensure!(said["stored"].as_u64().is_some_and(|said| stored.contains(&said)), "{}", said["stored"]);
             }
         }
         Ok(times)
     }
 
-    fn request(&self, number: u64) -> Vec<u8> {
+    fn request(&self, number: u64, round: usize) -> Vec<u8> {
         let Some(paths) = self.paths else { return b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec() };
-        let paths: Vec<String> =
-            (0..paths).map(|place| format!("/shop/product/{}/", (number * paths + place) % PATHS)).collect();
+        let path = |place| match self.are_stored {
+            true => {
+                let page = usize::try_from(number * paths + place).expect("some ten thousand");
+                let batch = batch_number(round, page / STORED_AT_ONCE);
+                format!("/page/{STORED_BYTES}/{batch}/{}/", page % STORED_AT_ONCE)
+            }
+            false => format!("/shop/product/{}/", (number * paths + place) % PATHS),
+        };
+        let paths: Vec<String> = (0..paths).map(path).collect();
         invalidation(paths.iter().map(String::as_str))
     }
 }

@@ -96,7 +96,7 @@ async fn run(bench: &Bench, party: &Party, bytes: usize, round: usize, pages: us
 }
 
 /// Asks once for each page of the round.
-async fn crowd(
+pub(crate) async fn crowd(
     at: SocketAddr,
     bytes: usize,
     round: usize,

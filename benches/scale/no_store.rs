@@ -43,10 +43,6 @@ impl Store for NoStore {
         Ok(0)
     }
 
-    async fn count(&self, _: &PathId) -> Option<u64> {
-        Some(0)
-    }
-
     async fn under(&self, _: &PathId) -> Result<Vec<Listed>, StoreError> {
         Ok(Vec::new())
     }

@@ -10,12 +10,17 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::answer::Failure;
+use super::chores::Chore;
 use super::survey::{self, Bounds};
 use super::{Control, Parties};
+use crate::background;
 use crate::invalidation::Made;
 use crate::invalidation::body::{self, Request};
+use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
 
+/// Bytes of a body that is read where it arrives: some hundred paths, a fraction of a millisecond. Visitors do not wait behind a larger one.
+const PARSED_HERE: usize = 16 << 10;
 /// What a dry run looks at.
 const DRY_RUN: Bounds = Bounds { found: 100_000, looked_at: 100_000, time: Duration::from_secs(20) };
 
@@ -55,12 +60,17 @@ pub(super) struct Answer {
 
 pub(super) async fn invalidate(State(control): State<Arc<Control>>, body: Bytes) -> Result<Json<Answer>, Failure> {
     let (parties, began) = (&control.parties, Instant::now());
-    let request = body::parse(&body, parties.clock.now())?;
+    let now = parties.clock.now();
+    let request = if body.len() > PARSED_HERE {
+        background::run(move || body::parse(&body, now)).await?
+    } else {
+        body::parse(&body, now)?
+    };
     let dry_run = request.dry_run;
     let mut answer = if request.is_empty() {
-        Answer { stored: Some(0), unmatched: Some(Vec::new()), dry_run, ..answer(parties, &request) }
+        Answer { stored: Some(0), unmatched: Some(Vec::new()), dry_run, ..answer(parties, &request.record) }
     } else if dry_run {
-        self::dry_run(parties, &request).await?
+        self::dry_run(parties, request).await?
     } else {
         let answer = make(&control, request).await?;
         parties.metrics.invalidation_seconds.observe(began.elapsed().as_secs_f64());
@@ -71,7 +81,7 @@ pub(super) async fn invalidate(State(control): State<Arc<Control>>, body: Bytes)
 }
 
 /// The answer of having done nothing.
-fn answer(parties: &Parties, request: &Request) -> Answer {
+fn answer(parties: &Parties, record: &Record) -> Answer {
     Answer {
         sequence: parties.invalidations.applied(),
         journal: parties.invalidations.journal_id().clone(),
@@ -79,7 +89,7 @@ fn answer(parties: &Parties, request: &Request) -> Answer {
         acknowledged: 0,
         waited_out: Arc::default(),
         took_ms: 0.0,
-        paths: request.record.paths.len(),
+        paths: record.paths.len(),
         stored: None,
         unmatched: None,
         complete: None,
@@ -88,33 +98,35 @@ fn answer(parties: &Parties, request: &Request) -> Answer {
     }
 }
 
-async fn dry_run(parties: &Parties, request: &Request) -> Result<Answer, Failure> {
+async fn dry_run(parties: &Parties, request: Request) -> Result<Answer, Failure> {
     let found = survey::find(&*parties.store, &request.record, DRY_RUN).await?;
     Ok(Answer {
         stored: Some(found.pages.len() as u64),
-        unmatched: Some(as_named(request, &found.unmatched)),
+        unmatched: Some(as_named(request.named, &found.unmatched)),
         complete: (!found.complete).then_some(false),
         dry_run: true,
-        ..answer(parties, request)
+        ..answer(parties, &request.record)
     })
 }
 
 /// What is stored is counted first, so that it says what there was.
 async fn make(control: &Control, request: Request) -> Result<Answer, Failure> {
     let parties = &control.parties;
-    let counted = survey::count(&*parties.store, &request.record).await;
-    let (stored, unmatched) = counted.map(|(stored, unmatched)| (stored, as_named(&request, &unmatched))).unzip();
-    let made = parties.invalidations.submit(request.record.clone()).await.inspect_err(|_| {
+    let (record, refresh) = (Arc::new(request.record), request.refresh);
+    let counted = survey::count(&*parties.store, &record).await;
+    let (stored, unmatched) = counted.map(|(stored, unmatched)| (stored, as_named(request.named, &unmatched))).unzip();
+    let made = parties.invalidations.submit(Arc::clone(&record)).await.inspect_err(|_| {
         parties.metrics.invalidation_failures.inc();
     })?;
     parties.metrics.invalidations.inc();
     let Made { sequence, nodes, acknowledged, waited_out, is_repeated: repeated } = made;
-    let answer = answer(parties, &request);
+    let answer = answer(parties, &record);
     let answer = Answer { sequence, nodes, acknowledged, waited_out, stored, unmatched, repeated, ..answer };
-    control.chores.after(request, sequence);
+    control.chores.take_on(Chore { record, sequence, refresh });
     Ok(answer)
 }
 
-fn as_named(request: &Request, places: &[usize]) -> Vec<String> {
-    places.iter().filter_map(|place| request.named.get(*place).cloned()).collect()
+/// Those of these places, each given once.
+fn as_named(mut named: Vec<String>, places: &[usize]) -> Vec<String> {
+    places.iter().filter_map(|place| named.get_mut(*place).map(std::mem::take)).collect()
 }

@@ -197,8 +197,8 @@ impl Invalidations {
     ///
     /// # Errors
     /// [`NotDurable`]: nothing may be claimed.
-    pub async fn submit(&self, record: Record) -> Result<Made, NotDurable> {
-        self.queue(Arc::new(record), false).await
+    pub async fn submit(&self, record: impl Into<Arc<Record>> + Send) -> Result<Made, NotDurable> {
+        self.queue(record.into(), false).await
     }
 
     /// As [`Invalidations::submit`], for a change that has happened already, such as a POST through the proxy: if the record cannot be made durable,

@@ -85,10 +85,6 @@ impl Store for MemoryStore {
         Ok(older.len() as u64)
     }
 
-    async fn count(&self, path: &PathId) -> Option<u64> {
-        Some(self.kept.lock().folders.get(path).map_or(0, |folder| folder.len() as u64))
-    }
-
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
         let kept = self.kept.lock();
         let folder = kept.folders.get(path).into_iter().flatten();

@@ -17,6 +17,7 @@ pub mod spool;
 pub mod tiered;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -44,6 +45,22 @@ pub struct Listing {
     pub pages: Vec<Listed>,
     /// The `after` of the next part; `None`: this was the last.
     pub next: Option<ObjectName>,
+}
+
+/// Where pages are counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The path.
+    pub path: PathId,
+    /// The pages of this host only; `None`: of all.
+    pub host: Option<Arc<str>>,
+}
+
+impl Place {
+    /// Is this one of the pages that are counted here? Its path is right.
+    fn takes(&self, head: &PageHead) -> bool {
+        self.host.as_ref().is_none_or(|host| *host == head.host)
+    }
 }
 
 /// An object, and where it was.
@@ -156,14 +173,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         Ok(removed)
     }
 
-    /// How many objects lie under the path, signposts included; `None` where that would cost a request of its own.
-    async fn count(&self, path: &PathId) -> Option<u64>;
-
-    /// [`Store::count`] for each of these paths, in their order, as [`Store::remove_older_each`] does it.
-    async fn count_each(&self, paths: &[PathId]) -> Option<Vec<u64>> {
-        let mut counts = Vec::with_capacity(paths.len());
-        for path in paths {
-            counts.push(self.count(path).await?);
+    /// How many pages lie in each of these places, in their order, at most [`UNDER_MAX`] in each; `None` where each look would cost a request over the
+    /// network, or one failed. A caller with many gives them in parts, as with [`Store::remove_older_each`].
+    async fn pages_each(&self, places: &[Place]) -> Option<Vec<u64>> {
+        if self.is_remote() {
+            return None;
+        }
+        let mut counts = Vec::with_capacity(places.len());
+        for place in places {
+            let pages = self.under(&place.path).await.inspect_err(|error| tracing::warn!("{error}")).ok()?;
+            counts.push(pages.iter().filter(|page| place.takes(&page.head)).count() as u64);
         }
         Some(counts)
     }

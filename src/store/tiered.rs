@@ -30,7 +30,7 @@ use async_trait::async_trait;
 
 use self::front::{Front, Work};
 use self::promotion::Promotions;
-use super::{Accept, Found, Listed, Listing, Object, Store, StoreError, Usage};
+use super::{Accept, Found, Listed, Listing, Object, Place, Store, StoreError, Usage};
 use crate::page::{JournalId, ObjectName, PathId, Sequence};
 
 /// A store before a store.
@@ -111,10 +111,6 @@ impl Store for TieredStore {
         result
     }
 
-    async fn count(&self, path: &PathId) -> Option<u64> {
-        self.back.count(path).await
-    }
-
     async fn remove_older_each(
         &self,
         paths: &[PathId],
@@ -128,8 +124,8 @@ impl Store for TieredStore {
         Ok(removed)
     }
 
-    async fn count_each(&self, paths: &[PathId]) -> Option<Vec<u64>> {
-        self.back.count_each(paths).await
+    async fn pages_each(&self, places: &[Place]) -> Option<Vec<u64>> {
+        self.back.pages_each(places).await
     }
 
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {

@@ -52,10 +52,6 @@ impl Store for Far {
         self.inner.remove_older(path, journal, before).await
     }
 
-    async fn count(&self, _: &PathId) -> Option<u64> {
-        None
-    }
-
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
         self.inner.under(path).await
     }

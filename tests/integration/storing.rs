@@ -236,10 +236,6 @@ impl Store for Broken {
         Broken::fail()
     }
 
-    async fn count(&self, _: &PathId) -> Option<u64> {
-        None
-    }
-
     async fn under(&self, _: &PathId) -> Result<Vec<Listed>, StoreError> {
         Broken::fail()
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Who may know whom: a module imports from the rows below its own.
 const LAYERS: [&[&str]; 7] = [
-    &["config", "metrics", "logging", "clock", "chance", "trust"],
+    &["config", "metrics", "logging", "clock", "chance", "background", "trust"],
     &["page", "policy"],
     &["store", "store_contract"],
     &["invalidation"],

@@ -25,7 +25,7 @@ use crate::page::{JournalId, ObjectName, Page, PageHead, PathId, Sequence, Varia
 use crate::policy::rules::{Lookup, Request as RuleRequest};
 use crate::policy::{key, vary};
 use crate::store::memory::MemoryStore;
-use crate::store::{Listed, Listing, Object, StoreError, Usage};
+use crate::store::{Listed, Listing, Object, Place, StoreError, Usage};
 
 /// A store that can be out of order, one that a look costs a request, or one that hangs when it counts or is checked.
 #[derive(Debug)]
@@ -69,11 +69,11 @@ impl Store for Shelf {
         self.inner.remove_older(path, journal, before).await
     }
 
-    async fn count(&self, path: &PathId) -> Option<u64> {
+    async fn pages_each(&self, places: &[Place]) -> Option<Vec<u64>> {
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        if self.remote.load(Ordering::SeqCst) { None } else { self.inner.count(path).await }
+        if self.remote.load(Ordering::SeqCst) { None } else { self.inner.pages_each(places).await }
     }
 
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {

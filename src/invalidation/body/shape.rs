@@ -7,7 +7,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{BodyError, Fault, MAX_SELECTORS, shown};
+use super::{BodyError, Fault, MAX_SELECTORS, READ_AT_ONCE, shown};
+use crate::background;
 
 /// More members than anybody needs; what comes after is only counted.
 const MAX_MEMBERS: usize = 32;
@@ -195,6 +196,9 @@ impl<'de> Visitor<'de> for Depth {
                 other => list.wrong = list.wrong.or(Some((at, other.kind()))),
             }
             at += 1;
+            if at.is_multiple_of(READ_AT_ONCE) {
+                background::step_back();
+            }
         }
         Ok(Value::List(list))
     }

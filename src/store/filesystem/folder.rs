@@ -83,6 +83,13 @@ impl Folder {
         table.counted && !table.holds(name)
     }
 
+    /// Which of these paths may have something, by their places; as [`Folder::is_known_absent`], without a look at the disk.
+    pub(super) fn may_hold<'a>(&self, paths: &'a [PathId]) -> impl Iterator<Item = usize> + use<'a> {
+        let table = self.table.lock();
+        let may_hold: Vec<bool> = paths.iter().map(|path| !table.counted || table.holds_any_of(path)).collect();
+        (0..paths.len()).filter(move |at| may_hold[*at])
+    }
+
     pub(super) fn get(self: &Arc<Self>, name: &ObjectName) -> Result<Option<Object>, Failure> {
         match file::read(&self.file_of(name), name, self.limits.max_memory_bytes) {
             Ok(Content::Whole(object, file)) => {
@@ -196,10 +203,6 @@ impl Folder {
         }
         self.remove_if_empty(path);
         Ok(removed)
-    }
-
-    pub(super) fn count(&self, path: &PathId) -> io::Result<u64> {
-        Ok(self.names(path)?.len() as u64)
     }
 
     pub(super) fn under(&self, path: &PathId) -> io::Result<Vec<Listed>> {

@@ -22,7 +22,8 @@ use tokio::sync::Semaphore;
 
 use self::folder::{Failure, Folder};
 use self::lock::Lock;
-use super::{Listed, Listing, Object, Store, StoreError, Usage};
+use super::{Listed, Listing, Object, Place, Store, StoreError, Usage};
+use crate::background;
 use crate::clock::Clock;
 use crate::page::large::{LargePage, next_piece};
 use crate::page::{JournalId, ObjectName, PathId, Sequence, stored};
@@ -127,6 +128,17 @@ impl FilesystemStore {
         result.map_err(|source| StoreError { store: KIND, action: action(), source })
     }
 
+    /// As [`run`](Self::run), behind everybody's back.
+    async fn run_behind<T: Send + 'static>(
+        &self,
+        action: impl FnOnce() -> String + Send,
+        work: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let folder = self.folder.clone();
+        let result = background::run(move || work(&folder)).await;
+        result.map_err(|source| StoreError { store: KIND, action: action(), source })
+    }
+
     /// Piece by piece: no more than one is in memory, and nobody waits for all of them on one thread.
     async fn put_large(&self, name: &ObjectName, page: &LargePage) -> Result<(), StoreError> {
         let action = || format!("write the page of {} as {name}", page.head.path);
@@ -196,34 +208,47 @@ impl Store for FilesystemStore {
         self.run(action, move |folder| folder.remove_older(&below, &journal, before)).await
     }
 
-    async fn count(&self, path: &PathId) -> Option<u64> {
-        let below = *path;
-        let counted = self.run(|| format!("count the pages in {path}"), move |folder| Ok(folder.count(&below)?)).await;
-        counted.inspect_err(|error| tracing::warn!("{error}")).ok()
-    }
-
-    /// On one thread: to hand each path to another costs several times what the look does.
+    /// On one thread: to hand each path to another costs several times what the look does. Nobody waits for it.
     async fn remove_older_each(
         &self,
         paths: &[PathId],
         journal: &JournalId,
         before: Sequence,
     ) -> Result<u64, StoreError> {
-        let (below, journal) = (paths.to_vec(), journal.clone());
-        let work = move |folder: &Arc<Folder>| {
-            below.iter().try_fold(0, |removed, path| Ok(removed + folder.remove_older(path, &journal, before)?))
+        let below: Vec<PathId> = self.folder.may_hold(paths).map(|at| paths[at]).collect();
+        if below.is_empty() {
+            return Ok(0);
+        }
+        let journal = journal.clone();
+        let work = move |folder: &Folder| {
+            below.iter().try_fold(0, |removed, path| {
+                background::step_back();
+                Ok(removed + folder.remove_older(path, &journal, before)?)
+            })
         };
-        self.run(|| format!("remove old pages of {} paths", paths.len()), work).await
+        self.run_behind(|| format!("remove old pages of {} paths", paths.len()), work).await
     }
 
-    /// On one thread too.
-    async fn count_each(&self, paths: &[PathId]) -> Option<Vec<u64>> {
-        let below = paths.to_vec();
-        let work = move |folder: &Arc<Folder>| {
-            below.iter().map(|path| Ok(folder.count(path)?)).collect::<Result<Vec<u64>, Failure>>()
+    /// On one thread too, while whoever invalidates waits: visitors go first all the same.
+    async fn pages_each(&self, places: &[Place]) -> Option<Vec<u64>> {
+        let paths: Vec<PathId> = places.iter().map(|place| place.path).collect();
+        let held: Vec<usize> = self.folder.may_hold(&paths).collect();
+        let mut counts = vec![0; places.len()];
+        if held.is_empty() {
+            return Some(counts);
+        }
+        let asked: Vec<Place> = held.iter().map(|at| places[*at].clone()).collect();
+        let work = move |folder: &Folder| {
+            let count = |place: &Place| {
+                background::step_back();
+                Ok(folder.under(&place.path)?.iter().filter(|page| place.takes(&page.head)).count() as u64)
+            };
+            asked.iter().map(count).collect::<Result<Vec<u64>, Failure>>()
         };
-        let counted = self.run(|| format!("count the pages of {} paths", paths.len()), work).await;
-        counted.inspect_err(|error| tracing::warn!("{error}")).ok()
+        let counted = self.run_behind(|| format!("count the pages of {} paths", places.len()), work).await;
+        let counted = counted.inspect_err(|error| tracing::warn!("{error}")).ok()?;
+        held.into_iter().zip(counted).for_each(|(at, count)| counts[at] = count);
+        Some(counts)
     }
 
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {

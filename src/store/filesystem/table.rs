@@ -1,7 +1,10 @@
 //! What lies in the store, how large is it, and what was least recently used?
 //!
-//! A table in memory, 72 bytes for each object. Eviction samples: of sixteen random entries the least recently used goes,
+//! A table in memory, 72 bytes for each object and 16 for each path. Eviction samples: of sixteen random entries the least recently used goes,
 //! which is close to a true order and needs no list. It never touches a file.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::Occupied;
 
 use indexmap::IndexMap;
 
@@ -18,6 +21,8 @@ const SAVE_SECONDS: u32 = 3600;
 #[derive(Debug)]
 pub(super) struct Table {
     entries: IndexMap<Place, Entry>,
+    /// Entries of each path, by eight bytes of its name: two paths that share these count together, which costs a look at the disk.
+    of_path: HashMap<u64, u32>,
     kib: u64,
     limit_kib: u64,
     /// The latest use: each use is later than the one before, even within a millisecond.
@@ -60,7 +65,8 @@ impl Table {
     /// An empty table. Its random numbers follow from `seed`.
     pub(super) fn new(limit_bytes: u64, seed: u64) -> Self {
         let limit_kib = limit_bytes / 1024;
-        Table { entries: IndexMap::new(), kib: 0, limit_kib, latest: 0, random: seed | 1, counted: false }
+        let (entries, of_path) = (IndexMap::new(), HashMap::new());
+        Table { entries, of_path, kib: 0, limit_kib, latest: 0, random: seed | 1, counted: false }
     }
 
     /// It was written just now.
@@ -68,8 +74,9 @@ impl Table {
         let Some(place) = Place::of(name) else { return };
         let entry = Entry { used: self.tick(now), saved_seconds: seconds(now), kib: kib(bytes) };
         self.kib += u64::from(entry.kib);
-        if let Some(before) = self.entries.insert(place, entry) {
-            self.kib -= u64::from(before.kib);
+        match self.entries.insert(place, entry) {
+            Some(before) => self.kib -= u64::from(before.kib),
+            None => *self.of_path.entry(place.path_number()).or_default() += 1,
         }
     }
 
@@ -79,6 +86,7 @@ impl Table {
         self.entries.entry(place).or_insert_with(|| {
             let entry = Entry { used: modified.0, saved_seconds: seconds(modified), kib: kib(bytes) };
             self.kib += u64::from(entry.kib);
+            *self.of_path.entry(place.path_number()).or_default() += 1;
             entry
         });
     }
@@ -100,10 +108,21 @@ impl Table {
         Place::of(name).is_some_and(|place| self.entries.contains_key(&place))
     }
 
+    /// May there be something of this path?
+    pub(super) fn holds_any_of(&self, path: &PathId) -> bool {
+        self.of_path.contains_key(&path_number(&path.0))
+    }
+
     /// It is no longer there.
     pub(super) fn remove(&mut self, name: &ObjectName) {
-        if let Some(entry) = Place::of(name).and_then(|place| self.entries.swap_remove(&place)) {
-            self.kib -= u64::from(entry.kib);
+        let Some(place) = Place::of(name) else { return };
+        let Some(entry) = self.entries.swap_remove(&place) else { return };
+        self.kib -= u64::from(entry.kib);
+        if let Occupied(mut of_path) = self.of_path.entry(place.path_number()) {
+            *of_path.get_mut() -= 1;
+            if *of_path.get() == 0 {
+                of_path.remove();
+            }
         }
     }
 
@@ -154,10 +173,18 @@ impl Place {
         Some(Place { path: name.path.0, key: name.key.0, method: u8::try_from(method).ok()? })
     }
 
+    fn path_number(&self) -> u64 {
+        path_number(&self.path)
+    }
+
     fn name(&self) -> ObjectName {
         let method = METHODS[usize::from(self.method)].clone();
         ObjectName { path: PathId(self.path), method, key: Key(self.key) }
     }
+}
+
+fn path_number(path: &[u8; 20]) -> u64 {
+    u64::from_le_bytes(*path.first_chunk().expect("twenty bytes have eight"))
 }
 
 fn kib(bytes: u64) -> u32 {
@@ -227,6 +254,23 @@ mod tests {
         table.remove(&name(1));
         table.remove(&name(1));
         assert_eq!((table.objects(), table.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_path_holds_something_until_its_last_object_goes() {
+        let mut table = Table::new(1 << 20, 7);
+        let (path, other) = (PathId([0; 20]), PathId([1; 20]));
+        assert!(!table.holds_any_of(&path));
+        table.put(&name(1), 1, UnixMillis(1));
+        table.put(&name(1), 1, UnixMillis(2));
+        table.found(&name(1), 1, UnixMillis(0));
+        table.found(&name(2), 1, UnixMillis(0));
+        table.remove(&name(1));
+        table.remove(&name(1));
+        assert!(table.holds_any_of(&path) && !table.holds_any_of(&other));
+        table.remove(&name(2));
+        assert!(!table.holds_any_of(&path));
+        assert!(table.of_path.is_empty());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::bucket::{Attributes, Bucket, S3Error};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::page::{JournalId, Object, ObjectName, PageHead, PathId, Sequence};
-use crate::store::{Accept, Found, Listed, Listing, Store, StoreError, Usage};
+use crate::store::{Accept, Found, Listed, Listing, Place, Store, StoreError, Usage};
 
 /// Bytes of the longest key, `location` included (S3 user guide, "Naming Amazon S3 objects").
 const KEY_MAX_BYTES: usize = 1024;
@@ -261,10 +261,6 @@ impl Store for ExportingStore {
         self.inner.remove_older(path, journal, before).await
     }
 
-    async fn count(&self, path: &PathId) -> Option<u64> {
-        self.inner.count(path).await
-    }
-
     async fn remove_older_each(
         &self,
         paths: &[PathId],
@@ -274,8 +270,8 @@ impl Store for ExportingStore {
         self.inner.remove_older_each(paths, journal, before).await
     }
 
-    async fn count_each(&self, paths: &[PathId]) -> Option<Vec<u64>> {
-        self.inner.count_each(paths).await
+    async fn pages_each(&self, places: &[Place]) -> Option<Vec<u64>> {
+        self.inner.pages_each(places).await
     }
 
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {

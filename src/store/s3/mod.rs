@@ -298,10 +298,6 @@ impl Store for S3Store {
         Ok(removed)
     }
 
-    async fn count(&self, _: &PathId) -> Option<u64> {
-        None
-    }
-
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
         let action = |source: Failure| Self::error(format!("list the pages in {path}"), source);
         let names = self.names_under(path).await.map_err(|error| action(error.into()))?;

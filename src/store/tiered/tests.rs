@@ -89,10 +89,6 @@ impl Store for Fated {
         self.inner.remove_older(path, journal, before).await
     }
 
-    async fn count(&self, path: &PathId) -> Option<u64> {
-        self.inner.count(path).await
-    }
-
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
         self.inner.under(path).await
     }

@@ -295,10 +295,6 @@ impl Store for Stuck {
         self.0.remove_older(path, journal, before).await
     }
 
-    async fn count(&self, path: &PathId) -> Option<u64> {
-        self.0.count(path).await
-    }
-
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
         self.0.under(path).await
     }

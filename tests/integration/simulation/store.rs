@@ -137,10 +137,6 @@ impl Store for SimulatedStore {
         Ok(0)
     }
 
-    async fn count(&self, _: &PathId) -> Option<u64> {
-        None
-    }
-
     async fn under(&self, _: &PathId) -> Result<Vec<Listed>, StoreError> {
         Ok(Vec::new())
     }

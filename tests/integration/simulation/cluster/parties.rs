@@ -88,10 +88,6 @@ impl Store for GatedStore {
         self.store.remove_older(path, journal, before).await
     }
 
-    async fn count(&self, path: &PathId) -> Option<u64> {
-        self.store.count(path).await
-    }
-
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
         self.store.under(path).await
     }
