@@ -4,6 +4,7 @@
 //! [`stored`] is the form in which pages lie in a store. This module never decides whether a page may be kept or served:
 //! that is `policy` and `invalidation`.
 
+pub mod block;
 pub mod fields;
 pub mod large;
 pub mod shared;
@@ -261,7 +262,7 @@ impl Page {
     /// Bytes it takes in memory, nearly; never changes.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.head.memory_bytes() + (size_of::<Page>() + self.body.len() + ALLOCATION_BYTES) as u64
+        self.head.memory_bytes() + block::taken(self.body.len() as u64) + (size_of::<Page>() + ALLOCATION_BYTES) as u64
     }
 
     /// A page that has not been looked up in the index yet.

@@ -57,7 +57,7 @@ struct Options {
     /// Put the pictures into benches/scale
     #[arg(long)]
     keep: bool,
-    /// Where the stores of `memory` and `start` lie; memory if nobody says otherwise, since to plant a million files takes a disk many minutes
+    /// Where the stores of `memory`, `churn` and `start` lie; memory if nobody says otherwise, since to plant a million files takes a disk many minutes
     #[arg(long, default_value = "/dev/shm")]
     folder: PathBuf,
     /// Cargo says it to every bench.
@@ -103,7 +103,7 @@ enum Task {
     Paths { paths: u64 },
     Node { paths: u64 },
     Memory { pages: u64, from: memory::From, folder: PathBuf },
-    Churn { rounds: usize },
+    Churn { rounds: usize, from: memory::From, folder: PathBuf },
     Plant { folder: PathBuf, pages: u64 },
 }
 
@@ -123,13 +123,14 @@ fn run(task: Task) -> serde_json::Result<String> {
         Task::Paths { paths } => serde_json::to_string(&paths::taken(paths)),
         Task::Node { paths } => serde_json::to_string(&paths::node(paths)),
         Task::Memory { pages, from, folder } => serde_json::to_string(&memory::taken(pages, from, &folder)),
-        Task::Churn { rounds } => serde_json::to_string(&churn::run(rounds)),
+        Task::Churn { rounds, from, folder } => serde_json::to_string(&churn::run(rounds, from, &folder)),
         Task::Plant { folder, pages } => serde_json::to_string(&start::plant(&folder, pages)),
     }
 }
 
 fn measure(options: &Options) -> Result<()> {
     let memory = |quick| memory::measure(quick, &options.folder);
+    let churn = |quick| churn::measure(quick, &options.folder);
     let start = |quick| start::measure(quick, &options.folder);
     let parts: [(Part, &dyn Fn(bool) -> Findings); 8] = [
         (Part::Pages, &pages::measure),
@@ -138,7 +139,7 @@ fn measure(options: &Options) -> Result<()> {
         (Part::Rules, &rules::measure),
         (Part::Fields, &fields::measure),
         (Part::Memory, &memory),
-        (Part::Churn, &churn::measure),
+        (Part::Churn, &churn),
         (Part::Start, &start),
     ];
     fs::create_dir_all(OUTPUT).with_context(|| format!("cannot create {OUTPUT}"))?;

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use self::at_rest::{AtRest, Coding, MAX_DECODED_BYTES};
 use self::json::{StoredPage, StoredVariants, to_json};
 use super::large::LargePage;
-use super::{JournalId, Object, ObjectName, Page, PageHead, Sequence, Variants, is_older};
+use super::{JournalId, Object, ObjectName, Page, PageHead, Sequence, Variants, block, is_older};
 
 /// What every stored object begins with.
 const MAGIC: &str = "everpage/";
@@ -43,6 +43,9 @@ pub const MAX_BODY_BYTES: u64 = 5 << 40;
 
 /// A body is a slice of what was read only if the head before it, which stays in memory with it then, is less than this part of it.
 const SLICE_PART: usize = 16;
+
+/// A body that gets memory of its own ([`block`]) is copied there; not from this size on, when the copy takes longer than it is worth.
+const SLICE_BYTES: usize = 1 << 20;
 
 /// An object in its stored form: `head` and `body`, one after the other.
 #[derive(Clone, Debug)]
@@ -214,7 +217,7 @@ fn encode_head(kind: Kind, json: &[u8], body_bytes: u64, body_crc: u32) -> Resul
     Ok(head.into())
 }
 
-/// The object of this name; a large body is a slice of `stored`, unless it was compressed.
+/// The object of this name; a large body is a slice of `stored`, unless it was compressed; others are copied to where they can stay.
 ///
 /// # Errors
 /// `stored` is not exactly that object.
@@ -226,10 +229,13 @@ pub fn decode(name: &ObjectName, stored: &Bytes) -> Result<Object, DecodeError> 
     if crc32fast::hash(&body) != line.body_crc {
         return Err(DecodeError::BodyChecksum);
     }
+    let mut is_copied = line.head_end() > body.len() / SLICE_PART;
     if let Kind::Compressed(coding) = line.kind {
         body = coding.decompress(&body, decoded_bytes).map_err(|error| DecodeError::Compressed(error.to_string()))?;
-    } else if line.head_end() > body.len() / SLICE_PART {
-        body = Bytes::copy_from_slice(&body);
+        is_copied = false;
+    }
+    if is_copied || (block::OWN_BYTES..SLICE_BYTES).contains(&body.len()) {
+        body = block::copy(&body);
     }
     Ok(match head {
         Head::Page(head) => Object::Page(Arc::new(Page::new(head, body, name.path))),

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::page::block;
 use crate::policy::reason::Reason;
 use crate::store::file_body::{OpenFile, READ_BYTES};
 
@@ -124,11 +125,9 @@ impl Cabin {
         self.wake_readers();
     }
 
-    /// All chunks as one body, copied once, into exactly the room it takes.
+    /// All chunks as one body, copied once, to where it stays.
     pub(super) fn gather(&self) -> Bytes {
-        let mut body = Vec::with_capacity(self.bytes);
-        self.chunks.iter().for_each(|chunk| body.extend_from_slice(chunk));
-        body.into()
+        block::gather(self.chunks.iter().map(|chunk| &**chunk), self.bytes)
     }
 
     fn wake_readers(&mut self) {

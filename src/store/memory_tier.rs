@@ -22,6 +22,7 @@ use std::sync::{Arc, Weak};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
+use crate::page::block::taken;
 use crate::page::{Key, Page, Variants};
 
 /// A body above this is large.
@@ -127,7 +128,7 @@ impl MemoryTier {
 
 /// As many shards as leave each of them room for the largest body: a shard takes nothing above 97 % of its own capacity.
 fn shards(capacity: u64, max_body: u64) -> usize {
-    let largest = max_body.min(capacity / 2) + ENTRY_BYTES;
+    let largest = taken(max_body.min(capacity / 2)) + ENTRY_BYTES;
     let mut shards: u64 = 16;
     while shards > 1 && capacity / shards / 100 * 97 < largest {
         shards /= 2;

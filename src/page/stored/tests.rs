@@ -72,10 +72,12 @@ fn a_signpost_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_body_is_not_copied_unless_it_is_small() {
+fn a_large_body_is_not_copied() {
     let name = name(Method::GET);
     let Object::Page(small) = small_page() else { unreachable!() };
-    for (bytes, is_shared) in [(5, false), (1 << 10, false), (1 << 20, true)] {
+    for (bytes, is_shared) in
+        [(5, false), (1 << 10, false), (16 << 10, true), (block::OWN_BYTES, false), (1 << 20, true)]
+    {
         let page = Page::new(small.head.clone(), Bytes::from(vec![b'x'; bytes]), small.path_id);
         let body = page.body.as_ptr();
         let encoded = encode(&name, &Object::Page(Arc::new(page))).unwrap();
