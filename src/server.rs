@@ -5,6 +5,7 @@
 mod address;
 mod listening;
 mod opening;
+mod stream;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -14,14 +15,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::BodyExt as _;
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use self::listening::ListenError;
+use self::listening::{Accepts, Listener};
 use self::opening::Opened;
+use self::stream::Stream;
 use crate::admin;
 use crate::admin::ring::Ringer;
 use crate::clock::Clock;
@@ -48,8 +51,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A server that listens, but does not answer yet.
 pub struct Server {
     config: Arc<Config>,
-    public: TcpListener,
-    admin: TcpListener,
+    public: Listener,
+    admin: Listener,
     admin_router: axum::Router,
     handler: Arc<Handler>,
     connections: Arc<Semaphore>,
@@ -68,8 +71,8 @@ impl Server {
         let rules = Arc::new(Rules::new(&config.cache)?);
         let metrics = Arc::new(Metrics::default());
         let memory = Arc::new(MemoryTier::new(config.memory.capacity, config.cache.max_memory_size));
-        let public = listening::listen("listen", config.listen)?;
-        let admin = listening::listen("admin.listen", config.admin.listen)?;
+        let public = Listener::listen("listen", config.listen, Accepts::WithFirstBytes)?;
+        let admin = Listener::listen("admin.listen", config.admin.listen, Accepts::AtOnce)?;
         // Port 0 asked for any: from here on it is known which, and other nodes can be told.
         (config.listen, config.admin.listen) = (public.local_addr()?, admin.local_addr()?);
         let Opened { store, journal, recovered, pages } = opening::open(&config, &metrics, clock).await?;
@@ -153,7 +156,7 @@ impl Server {
         let mut accepting = AbortOnDropHandle::new(tokio::spawn({
             let (handler, config, draining) = (Arc::clone(&self.handler), self.config, self.draining.clone());
             let serve = move |stream, address: SocketAddr, slot| {
-                let limits = config.limits.clone();
+                let (stream, limits) = (Stream::new(stream), config.limits.clone());
                 connection::serve(Arc::clone(&handler), stream, address.ip(), limits, draining.clone(), slot)
             };
             listening::accept(self.public, self.connections, visitors.clone(), self.draining.token(), serve)
@@ -197,13 +200,19 @@ impl Server {
 }
 
 /// The admin API until `ends` is cancelled, and then what is under way.
-async fn administer(listener: TcpListener, router: axum::Router, head_timeout: Duration, ends: CancellationToken) {
+async fn administer(listener: Listener, router: axum::Router, head_timeout: Duration, ends: CancellationToken) {
     let slots = Arc::new(Semaphore::new(admin::connection::CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     let serve = {
         let ends = ends.clone();
         move |stream, address, slot| {
-            admin::connection::serve(router.clone(), stream, address, head_timeout, ends.clone(), slot)
+            let (router, ends) = (router.clone(), ends.clone());
+            async move {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => admin::connection::serve(router, stream, address, head_timeout, ends, slot).await,
+                    Err(error) => tracing::debug!(%address, %error, "connection to the admin API ended"),
+                }
+            }
         }
     };
     listening::accept(listener, slots, connections.clone(), ends, serve).await;

@@ -72,6 +72,9 @@ struct Options {
     /// Another binary of everpage
     #[arg(long, default_value = env!("CARGO_BIN_EXE_everpage"), hide_default_value = true)]
     everpage: PathBuf,
+    /// A second one, in turn with the first, instead of the other caches: what did a change do?
+    #[arg(long)]
+    beside: Option<PathBuf>,
     /// Cargo says it to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -154,7 +157,8 @@ async fn measure(options: &Options, cores: Cores) -> Result<()> {
     }
     let pages = Arc::new(Pages::new());
     let origin = Origin::start(Arc::clone(&pages)).await?;
-    let place = Place::new(origin.address.to_string(), options.everpage.clone())?;
+    let mut place = Place::new(origin.address.to_string(), options.everpage.clone())?;
+    place.beside.clone_from(&options.beside);
     let (draws, draws_file) = (pages::draws(), place.path().join("draws"));
     fs::write(&draws_file, draws.iter().flat_map(|number| number.to_ne_bytes()).collect::<Vec<u8>>())?;
     let settings = Settings { rounds, seconds, connections: CONNECTIONS, cores: cores.clone() };
@@ -162,7 +166,8 @@ async fn measure(options: &Options, cores: Cores) -> Result<()> {
     println!("{}", report.head());
     let bench = Bench { rounds, seconds, cores, place, origin, pages, draws, draws_file };
     let start = |peer: Peer| anyhow::Ok((peer, bench.place.start(peer, &bench.cores.server)?));
-    let caches = Peer::CACHES.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+    let peers = if options.beside.is_some() { &[Peer::Everpage, Peer::Beside][..] } else { &Peer::CACHES };
+    let caches = peers.iter().copied().map(start).collect::<Result<Vec<_>>>()?;
     for (case, note) in cases(options) {
         done(&mut report, CaseReport::new(&case.name, note, bench.compare(&case, &caches).await?, false));
     }

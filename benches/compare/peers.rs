@@ -23,6 +23,8 @@ const OPEN_FILES: u64 = 110_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Everpage,
+    /// Another binary of it.
+    Beside,
     /// Without sendfile, which is its best up to some ten KiB.
     Nginx,
     /// With it, its best for large pages.
@@ -39,6 +41,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Peer::Everpage => "everpage",
+            Peer::Beside => "beside",
             Peer::Nginx => "nginx",
             Peer::NginxSendfile => "nginx, sendfile",
             Peer::Varnish => "Varnish",
@@ -49,7 +52,7 @@ impl Peer {
     /// Whether it says that the answer came from its cache.
     pub(crate) fn is_hit(self, answer: &Answer) -> bool {
         match self {
-            Peer::Everpage => answer.field("cache-status").contains("; hit"),
+            Peer::Everpage | Peer::Beside => answer.field("cache-status").contains("; hit"),
             Peer::Nginx | Peer::NginxSendfile => answer.field("x-cache") == "HIT",
             // Of a hit, the request that fetched the page is named too.
             Peer::Varnish => answer.field("x-varnish").split_whitespace().count() == 2,
@@ -62,6 +65,7 @@ impl Peer {
 pub(crate) struct Place {
     folder: TempDir,
     pub(crate) everpage: PathBuf,
+    pub(crate) beside: Option<PathBuf>,
     origin: String,
 }
 
@@ -70,7 +74,7 @@ impl Place {
     pub(crate) fn new(origin: String, everpage: PathBuf) -> Result<Self> {
         let in_memory = Path::new("/dev/shm");
         let folder = if in_memory.is_dir() { TempDir::new_in(in_memory) } else { TempDir::new() };
-        Ok(Place { folder: folder.context("no folder for temporary files")?, everpage, origin })
+        Ok(Place { folder: folder.context("no folder for temporary files")?, everpage, beside: None, origin })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -82,7 +86,8 @@ impl Place {
         let port = free_port()?;
         let folder = TempDir::new_in(self.path()).context("no folder for a server")?.keep();
         let command = match peer {
-            Peer::Everpage => self.everpage(&folder, port)?,
+            Peer::Everpage => self.everpage(&self.everpage, &folder, port)?,
+            Peer::Beside => self.everpage(self.beside.as_deref().context("no other binary")?, &folder, port)?,
             Peer::Nginx => self.nginx(&folder, port, "sendfile off;")?,
             Peer::NginxSendfile => self.nginx(&folder, port, "sendfile on;\n    tcp_nopush on;")?,
             Peer::Varnish => self.varnish(&folder, port),
@@ -100,7 +105,7 @@ impl Place {
         Process::start(cores, &command, port, &self.path().join("limit.log"))
     }
 
-    fn everpage(&self, folder: &Path, port: u16) -> Result<Command> {
+    fn everpage(&self, binary: &Path, folder: &Path, port: u16) -> Result<Command> {
         let (origin, pages) = (&self.origin, folder.join("pages"));
         let config = format!(
             "[origin]\nurl = \"http://{origin}\"\n[store.filesystem]\npath = {pages:?}\n[memory]\ncapacity = \"{CAPACITY_BYTES} B\"\n"
@@ -108,7 +113,7 @@ impl Place {
         let file = folder.join("config.toml");
         fs::write(&file, config)?;
         let (listen, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()?));
-        let mut command = Command::new(&self.everpage);
+        let mut command = Command::new(binary);
         command.args(["serve", "--listen", &listen, "--admin", &admin, "--config"]).arg(file);
         Ok(command)
     }

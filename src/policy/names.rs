@@ -1,6 +1,6 @@
 //! Is this the name of one of those cookies or parameters? Patterns as `config.toml` has them, mostly whole names and beginnings of names.
 //!
-//! Each request's cookies are asked after: whole names and beginnings are compared as they are, which takes a third of what a set of globs does.
+//! Each request's cookies are asked after: whole names, beginnings and ends are compared as they are, which takes a third of what a set of globs does.
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -8,7 +8,8 @@ use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 #[derive(Debug)]
 pub(super) struct Names {
     whole: Vec<Box<str>>,
-    beginnings: Vec<Box<str>>,
+    /// Beginning and end, with anything between.
+    around: Vec<(Box<str>, Box<str>)>,
     others: GlobSet,
 }
 
@@ -18,26 +19,28 @@ impl Names {
     /// # Errors
     /// One is no glob.
     pub(super) fn new(patterns: &[String]) -> Result<Self, globset::Error> {
-        let (mut whole, mut beginnings, mut others) = (Vec::new(), Vec::new(), GlobSetBuilder::new());
+        let (mut whole, mut around, mut others) = (Vec::new(), Vec::new(), GlobSetBuilder::new());
         for pattern in patterns {
-            match pattern.strip_suffix('*') {
+            match pattern.split_once('*') {
                 None if is_literal(pattern) => whole.push(pattern.as_str().into()),
-                Some(beginning) if is_literal(beginning) => beginnings.push(beginning.into()),
+                Some((begin, end)) if is_literal(begin) && is_literal(end) => around.push((begin.into(), end.into())),
                 _ => drop(others.add(glob(pattern)?)),
             }
         }
-        Ok(Names { whole, beginnings, others: others.build()? })
+        Ok(Names { whole, around, others: others.build()? })
     }
 
     /// Whether there is no pattern.
     pub(super) fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.beginnings.is_empty() && self.others.is_empty()
+        self.whole.is_empty() && self.around.is_empty() && self.others.is_empty()
     }
 
     /// Whether one of the patterns is of this name.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.whole.iter().any(|whole| **whole == *name)
-            || self.beginnings.iter().any(|beginning| name.starts_with(&**beginning))
+            || self.around.iter().any(|(begin, end)| {
+                name.len() >= begin.len() + end.len() && name.starts_with(&**begin) && name.ends_with(&**end)
+            })
             || (!self.others.is_empty() && self.others.is_match(name))
     }
 }
@@ -61,6 +64,16 @@ mod tests {
     fn no_pattern_contains_no_name() {
         let names = Names::new(&[]).unwrap();
         assert!(names.is_empty() && !names.contains("") && !names.contains("a"));
+    }
+
+    #[test]
+    fn a_beginning_and_an_end_do_not_share_letters() {
+        let names = Names::new(&["a*a".to_owned(), "_*_key".to_owned()]).unwrap();
+        for (name, expected) in
+            [("aa", true), ("aba", true), ("a", false), ("ab", false), ("__key", true), ("_key", false)]
+        {
+            assert_eq!(names.contains(name), expected, "{name}");
+        }
     }
 
     proptest! {

@@ -203,8 +203,10 @@ impl Rules {
     fn has_bypass_cookie(&self, headers: RequestFields<'_>) -> bool {
         // Octets that are no text cannot be a session this proxy knows; the names before `=` still are compared.
         headers.all(&COOKIE).any(|line| {
-            String::from_utf8_lossy(line).split(';').any(|pair| {
-                let name = pair.split('=').next().unwrap_or_default().trim();
+            line.split(|byte| *byte == b';').any(|pair| {
+                let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+                let name = String::from_utf8_lossy(name.trim_ascii());
+                let name = name.trim();
                 !name.is_empty() && self.bypass_cookies.contains(name)
             })
         })

@@ -44,8 +44,7 @@ fn decide(head: &PageHead, body_bytes: u64, method: &Method, request: RequestFie
     if !head.status.is_success() {
         return Decision::Whole;
     }
-    let (etag, modified) = (head.headers.get(&ETAG), head.headers.get(&LAST_MODIFIED));
-    match conditional::evaluate(request, etag, modified) {
+    match conditional::evaluate(request, |name| head.headers.get(name)) {
         Precondition::Proceed => {}
         Precondition::NotModified => return Decision::NotModified,
         Precondition::Failed => return Decision::Failed,
@@ -54,6 +53,7 @@ fn decide(head: &PageHead, body_bytes: u64, method: &Method, request: RequestFie
     let mut wanted = request.all(&RANGE).filter(|_| may_be_parted);
     // Several Range fields are no range set.
     let (Some(wanted), None) = (wanted.next(), wanted.next()) else { return Decision::Whole };
+    let (etag, modified) = (head.headers.get(&ETAG), head.headers.get(&LAST_MODIFIED));
     if request.first(&IF_RANGE).is_some_and(|condition| !range::if_range_matches(condition, etag, modified)) {
         return Decision::Whole;
     }
@@ -147,9 +147,7 @@ pub(super) fn from_flight(
         headers.insert(AGE, head.age_seconds.into());
     }
     if head.status.is_success() {
-        let etag = head.headers.get(ETAG).map(HeaderValue::as_bytes);
-        let modified = head.headers.get(LAST_MODIFIED).map(HeaderValue::as_bytes);
-        match conditional::evaluate(visit.fields(), etag, modified) {
+        match conditional::evaluate(visit.fields(), |name| head.headers.get(name).map(HeaderValue::as_bytes)) {
             Precondition::Proceed => {}
             Precondition::NotModified => return (outcome, not_modified(headers)),
             Precondition::Failed => return (outcome, failed(headers)),

@@ -11,7 +11,6 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -20,7 +19,7 @@ use super::drain::Draining;
 use super::handler::Handler;
 use super::lane::Lane;
 use super::visit::Visitor;
-use super::wire::{Ending, Guard, Heard, Patience};
+use super::wire::{Ending, Guard, Heard, Patience, Socket};
 use crate::config::Limits;
 
 /// With this number of fields, its default, hyper needs no allocation to parse a head.
@@ -38,12 +37,16 @@ pub async fn serve<S>(
     draining: Draining,
     slot: OwnedSemaphorePermit,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Socket + Send + 'static,
 {
     let visitor = Visitor::at(address);
     let lane = Lane::new(Arc::clone(&handler), visitor.clone(), &limits);
     let patience = Patience { head: limits.head_timeout, idle: limits.idle_timeout };
     let mut guard = Guard::new(stream, lane, patience, slot);
+    // Its first request may be there, and be answered before anything else is asked.
+    if draining.has_begun() {
+        visitor.last_request.store(true, Ordering::Relaxed);
+    }
     let mut heard = draining.unless_begun(poll_fn(|context| guard.poll_lane(context))).await;
     // Later requests may be sent again (RFC 9110, section 9.2.2); the first would be a connection that was never answered.
     if heard.is_none() && guard.is_fresh() {
@@ -71,7 +74,7 @@ async fn serve_by_hyper<S>(
     draining: Draining,
 ) -> Result<(), BoxError>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Socket + Send + 'static,
 {
     let ended = guard.ended();
     let service = service_fn(move |request| {

@@ -25,6 +25,12 @@ impl Draining {
         self.token.cancel();
     }
 
+    /// Whether it has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
     /// The same for those who do not ask often.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
@@ -40,7 +46,7 @@ impl Draining {
                 return Poll::Ready(Some(done));
             }
             let is_registered = registered.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
-            if is_registered && !self.has_begun.load(Ordering::Acquire) {
+            if is_registered && !self.has_begun() {
                 return Poll::Pending;
             }
             registered = Some(context.waker().clone());

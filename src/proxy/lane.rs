@@ -40,8 +40,10 @@ pub(super) struct Answer {
     pub(super) page: Arc<Page>,
     /// Its body is sent.
     pub(super) has_body: bool,
-    /// The visitor asked for the connection to end after this answer.
+    /// The connection ends after this answer.
     pub(super) is_last: bool,
+    /// Nothing comes after this request: the visitor said so.
+    pub(super) is_last_asked: bool,
 }
 
 impl Answer {
@@ -91,7 +93,7 @@ impl Lane {
             log_access(&self.visitor, asked.method, &asked.target, status, Outcome::Hit, started);
         }
         let has_body = status != StatusCode::NOT_MODIFIED && *asked.method != Method::HEAD;
-        Some(Answer { page, has_body, is_last })
+        Some(Answer { page, has_body, is_last, is_last_asked: plain.closes })
     }
 }
 
@@ -101,8 +103,7 @@ fn status_for(page: &Page, plain: &Plain<'_>) -> Option<StatusCode> {
     if !plain.has_condition || !head.status.is_success() {
         return Some(head.status);
     }
-    let (etag, modified) = (head.headers.get(&http::header::ETAG), head.headers.get(&http::header::LAST_MODIFIED));
-    match conditional::evaluate(plain.asked.fields, etag, modified) {
+    match conditional::evaluate(plain.asked.fields, |name| head.headers.get(name)) {
         Precondition::Proceed => Some(head.status),
         Precondition::NotModified => Some(StatusCode::NOT_MODIFIED),
         Precondition::Failed => None,

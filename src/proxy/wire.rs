@@ -22,6 +22,7 @@ mod desk;
 mod ending;
 mod express;
 mod reader;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod unsent;
@@ -42,6 +43,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub use self::ending::Ending;
 pub(super) use self::express::Heard;
 use self::reader::Reader;
+pub use self::socket::Socket;
 use self::unsent::Unsent;
 use self::waiting::HeadWait;
 use super::interim::Interim;
@@ -127,7 +129,7 @@ impl<S> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
+impl<S: Socket> AsyncRead for Guard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

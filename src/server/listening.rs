@@ -3,12 +3,18 @@
 //! That task runs among the others on the runtime's workers: a connection begins on the thread that accepted it, and no other one is
 //! woken for it unless one is idle. What the connections say is no matter of this module.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +23,9 @@ const BACKLOG: u32 = 1024;
 
 /// How long the listener rests when no connection can be accepted: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection may be established whose first bytes are on their way, and nobody here knows of it: they are waited for so long at the end.
+const LAST_CALL: Duration = Duration::from_millis(250);
 
 /// An address that cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -31,25 +40,106 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
-/// Listens there; `key` is the address's name in the configuration.
-pub(super) fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
-    bind(address).map_err(|source| ListenError { key, address, source })
+/// When is a connection accepted?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepts {
+    /// As soon as it is established.
+    AtOnce,
+    /// When its first bytes have come, or after a second without any; where the system can do that, which is Linux. Until then the system keeps it,
+    /// and afterwards its first read need not wait.
+    WithFirstBytes,
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart need not wait for connections of the one before.
-    socket.set_reuseaddr(true)?;
-    // Accepted connections inherit it, which saves a system call for each.
-    socket.set_nodelay(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: AsyncFd<TcpListener>,
+    accepts: Accepts,
+}
+
+impl Listener {
+    /// Listens there; `key` is the address's name in the configuration.
+    pub(super) fn listen(key: &'static str, address: SocketAddr, accepts: Accepts) -> Result<Self, ListenError> {
+        Self::bind(address, accepts).map_err(|source| ListenError { key, address, source })
+    }
+
+    fn bind(address: SocketAddr, accepts: Accepts) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart need not wait for connections of the one before.
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it, which saves a system call for each.
+        socket.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        if accepts == Accepts::WithFirstBytes {
+            deferral::set(&socket)?;
+        }
+        socket.bind(address)?;
+        Ok(Listener { socket: watch(socket.listen(BACKLOG)?.into_std()?)?, accepts })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.get_ref().local_addr()
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            // Asked for when there is nobody, and not before: readiness is told once.
+            if let Ok(accepted) = self.socket.readable().await?.try_io(|socket| accept_now(socket.get_ref())) {
+                return accepted;
+            }
+        }
+    }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe, for types that may lose their descriptor: this one cannot")]
+fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
+/// Accepts a connection that waits. Its stream does not block.
+#[cfg(target_os = "linux")]
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    use rustix::net::{SocketFlags, acceptfrom_with};
+    let (stream, address) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    Ok((stream.into(), address.ok_or(io::ErrorKind::InvalidData)?))
+}
+
+/// Accepts a connection that waits. Its stream does not block.
+#[cfg(not(target_os = "linux"))]
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, address) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((stream, address))
+}
+
+/// `TCP_DEFER_ACCEPT` of tcp(7).
+#[cfg(target_os = "linux")]
+mod deferral {
+    use std::io;
+    use std::os::fd::AsFd;
+
+    use nix::sys::socket::setsockopt;
+    use nix::{libc, setsockopt_impl, sockopt_impl};
+
+    /// Seconds without a byte, after which a connection is accepted nevertheless: as few as there can be.
+    const AT_MOST: u32 = 1;
+
+    sockopt_impl!(DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, u32);
+
+    pub(super) fn set(socket: &impl AsFd) -> io::Result<()> {
+        Ok(setsockopt(socket, DeferAccept, &AT_MOST)?)
+    }
 }
 
 /// Lets each connection be served in a task of its own, as many at a time as there are `slots`; further ones wait in the system's backlog. When it
-/// `ends`, those that wait there and find a slot are served too, and the listener is closed.
+/// `ends`, those that wait there and find a slot are served too, and the listener is closed. Streams that are served do not block.
 pub(super) async fn accept<F>(
-    listener: TcpListener,
+    listener: Listener,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
     ends: CancellationToken,
@@ -64,45 +154,48 @@ pub(super) async fn accept<F>(
                 Ok((stream, address)) => drop(connections.spawn(serve(stream, address, slot))),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     };
-    let _: Option<()> = ends.run_until_cancelled(accepting).await;
+    let mut accepting = pin!(accepting);
+    let _: Option<()> = ends.run_until_cancelled(accepting.as_mut()).await;
+    if listener.accepts == Accepts::WithFirstBytes {
+        let _: Result<(), Elapsed> = timeout(LAST_CALL, accepting).await;
+    }
     // With the listener the system would reset them, and their visitors took them for open: the last ones are asked for without the runtime, which
     // may not have heard of them yet. More may come meanwhile, but this must end.
-    let Ok(listener) = listener.into_std() else { return };
     for _ in 0..BACKLOG {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { return };
-        let (stream, address) = match listener.accept() {
-            Ok(accepted) => accepted,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+        match accept_now(listener.socket.get_ref()) {
+            Ok((stream, address)) => drop(connections.spawn(serve(stream, address, slot))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // One that has left again, for example: others may wait behind it.
-            Err(_) => continue,
-        };
-        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            Ok(stream) => drop(connections.spawn(serve(stream, address, slot))),
-            Err(error) => tracing::debug!(%address, %error, "connection ended"),
+            Err(_) => {}
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpStream as Visitor;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use super::Accepts::{AtOnce, WithFirstBytes};
     use super::*;
 
-    fn anywhere() -> TcpListener {
-        listen("listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()
+    fn anywhere(accepts: Accepts) -> Listener {
+        Listener::listen("listen", SocketAddr::from(([127, 0, 0, 1], 0)), accepts).unwrap()
     }
 
-    /// How many of three visitors in the backlog are served by a listener that ends before it accepted one.
-    async fn served_at_the_end(slots: usize) -> usize {
-        let listener = anywhere();
-        let visitors = [0; 3].map(|_| Visitor::connect(listener.local_addr().unwrap()).unwrap());
+    fn visitor(listener: &Listener) -> Visitor {
+        Visitor::connect(listener.local_addr().unwrap()).unwrap()
+    }
+
+    /// How many are served by a listener that has to end, while `meanwhile` happens.
+    async fn served_at_the_end(listener: Listener, slots: usize, meanwhile: impl FnOnce()) -> usize {
         let (slots, connections, ends) =
             (Arc::new(Semaphore::new(slots)), TaskTracker::new(), CancellationToken::new());
         ends.cancel();
@@ -116,31 +209,76 @@ mod tests {
             }
         };
         let address = listener.local_addr().unwrap();
-        accept(listener, slots, connections.clone(), ends, serve).await;
+        tokio::join!(accept(listener, slots, connections.clone(), ends, serve), async { meanwhile() });
         tokio::task::yield_now().await;
         assert!(Visitor::connect(address).is_err(), "the listener is closed");
-        drop(visitors);
         served.load(Ordering::Relaxed)
     }
 
+    /// Three visitors in the backlog, who have said something.
+    fn three(listener: &Listener) -> [Visitor; 3] {
+        [0; 3].map(|_| {
+            let mut visitor = visitor(listener);
+            visitor.write_all(b"G").unwrap();
+            visitor
+        })
+    }
+
     #[tokio::test]
-    async fn an_accepted_connection_sends_without_delay() {
+    async fn an_accepted_connection_sends_without_delay_and_does_not_block() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             // A machine may have no IPv6.
-            let Ok(listener) = listen("listen", address.parse().unwrap()) else { continue };
-            let _visitor = Visitor::connect(listener.local_addr().unwrap()).unwrap();
-            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(listener) = Listener::listen("listen", address.parse().unwrap(), AtOnce) else { continue };
+            let visitor = visitor(&listener);
+            let (mut stream, address) = listener.accept().await.unwrap();
+            assert_eq!(address, visitor.local_addr().unwrap());
             assert!(stream.nodelay().unwrap(), "{address}");
+            assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "{address}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_connection_is_accepted_with_its_first_bytes() {
+        let listener = anywhere(WithFirstBytes);
+        let mut visitor = visitor(&listener);
+        let early = accept_now(listener.socket.get_ref());
+        assert_eq!(early.unwrap_err().kind(), io::ErrorKind::WouldBlock, "it has said nothing");
+        visitor.write_all(b"G").unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_eq!(stream.read(&mut [0; 2]).unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_accepted_too() {
+        let listener = anywhere(WithFirstBytes);
+        let visitor = visitor(&listener);
+        let (_, address) = listener.accept().await.unwrap();
+        assert_eq!(address, visitor.local_addr().unwrap());
     }
 
     #[tokio::test]
     async fn who_waits_in_the_backlog_at_the_end_is_served() {
-        assert_eq!(served_at_the_end(10).await, 3);
+        for accepts in [AtOnce, WithFirstBytes] {
+            let listener = anywhere(accepts);
+            let _visitors = three(&listener);
+            assert_eq!(served_at_the_end(listener, 10, || ()).await, 3, "{accepts:?}");
+        }
     }
 
     #[tokio::test]
     async fn no_more_than_there_are_slots_even_at_the_end() {
-        assert_eq!(served_at_the_end(2).await, 2);
+        for accepts in [AtOnce, WithFirstBytes] {
+            let listener = anywhere(accepts);
+            let _visitors = three(&listener);
+            assert_eq!(served_at_the_end(listener, 2, || ()).await, 2, "{accepts:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whose_first_bytes_are_on_their_way_at_the_end_is_served() {
+        let listener = anywhere(WithFirstBytes);
+        let mut visitor = visitor(&listener);
+        assert_eq!(served_at_the_end(listener, 1, || visitor.write_all(b"G").unwrap()).await, 1);
     }
 }

@@ -169,6 +169,19 @@ async fn a_request_that_was_sent_when_a_drain_began_is_answered_and_is_the_last(
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_with_a_request_during_a_drain_is_told_that_it_is_the_last() {
+    for target in ["/page", "/big", "/admin/1", "/admin/slow"] {
+        let house = impatient().await;
+        house.drain();
+        let mut line = house.connect(16 << 10);
+        line.send(get(target)).await;
+        let answer = line.answer("GET").await;
+        assert!(answer.head.contains("\r\nconnection: close\r\n"), "{target}: {}", answer.head);
+        assert_eq!((answer.body.is_empty(), &*line.rest().await), (false, ""), "{target}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_lets_a_page_at_hand_be_taken_to_its_end_and_no_further_request_begin() {
     for beginning in BEGINNINGS {
         let house = impatient().await;

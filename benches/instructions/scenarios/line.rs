@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use everpage::proxy::connection;
 use everpage::proxy::drain::Draining;
+use everpage::proxy::wire::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
 
@@ -79,6 +80,8 @@ impl AsyncWrite for Line {
         Poll::Ready(Ok(()))
     }
 }
+
+impl Socket for Line {}
 
 /// A visitor's connection to the proxy.
 pub(crate) struct Connection<'a> {

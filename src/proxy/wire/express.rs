@@ -9,11 +9,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncWrite, ReadBuf};
 
-use super::Guard;
 use super::desk::{self, Desk};
 use super::unsent::{self, Unsent};
+use super::{Guard, Socket};
 use crate::proxy::lane::Answer;
 
 /// What the fast lane has heard.
@@ -25,7 +25,7 @@ pub(in crate::proxy) enum Heard {
     End,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
+impl<S: Socket> Guard<S> {
     /// Answers what the fast lane can, until something has come that is for hyper. To be asked only while hyper has nothing to do.
     ///
     /// # Errors
@@ -67,7 +67,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     /// Sends what the stream takes at once; the rest is kept.
     fn send(&mut self, context: &mut Context<'_>, head: &[u8], answer: &Answer) -> io::Result<()> {
         let body = answer.body();
-        let taken = match unsent::poll_write(&mut self.stream, context, head, body) {
+        let polled = if answer.is_last_asked {
+            unsent::poll_write_last(&mut self.stream, context, head, body)
+        } else {
+            unsent::poll_write(&mut self.stream, context, head, body)
+        };
+        let taken = match polled {
             Poll::Ready(taken) => taken?,
             Poll::Pending => 0,
         };

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 
+use super::Socket;
 use crate::proxy::lane::Answer;
 
 /// The rest of a head and of a body. The body is shared with the page.
@@ -60,5 +61,25 @@ pub(super) fn poll_write<S: AsyncWrite + Unpin>(
     } else {
         ready!(stream.poll_write_vectored(context, &[IoSlice::new(head), IoSlice::new(body)]))?
     };
-    Poll::Ready(if taken == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(taken) })
+    Poll::Ready(some(taken))
+}
+
+/// One write of both, where the stream is closed once all is taken, and the visitor has said that nothing follows the request: whoever said more
+/// would have the connection reset, and lose what the stream keeps until it is closed.
+///
+/// # Errors
+/// The stream's; it takes nothing any more.
+pub(super) fn poll_write_last<S: Socket>(
+    stream: &mut S,
+    context: &mut Context<'_>,
+    head: &[u8],
+    body: &[u8],
+) -> Poll<io::Result<usize>> {
+    let slices = [IoSlice::new(head), IoSlice::new(body)];
+    Poll::Ready(some(ready!(Pin::new(stream).poll_write_last(context, &slices))?))
+}
+
+/// Not nothing.
+fn some(taken: usize) -> io::Result<usize> {
+    if taken == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(taken) }
 }
