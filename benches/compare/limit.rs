@@ -1,6 +1,8 @@
 //! What does the machine allow? A responder that answers fixed bytes to whatever it reads: no parsing, no runtime, one thread.
 //!
 //! One read is one request: right for a load without pipelining whose requests are small. It is no server.
+//!
+//! Where each request has a connection, it is accepted with its first bytes, watched only if it must be waited for, and the answer leaves with the end.
 
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,6 +12,10 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpNoDelay;
+use nix::{libc, setsockopt_impl, sockopt_impl};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use crate::origin;
 use crate::pages::{self, Pages};
@@ -17,6 +23,8 @@ use crate::pages::{self, Pages};
 const LISTENER: Token = Token(usize::MAX);
 /// More than any request of the load.
 const REQUEST_BYTES: usize = 16 << 10;
+
+sockopt_impl!(DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, u32);
 
 /// How it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,6 +50,15 @@ struct Connection {
     under_way: Option<(usize, usize)>,
 }
 
+/// What is answered, and how.
+struct Desk {
+    answers: Vec<Answer>,
+    next: usize,
+    request: Vec<u8>,
+    /// The connection, after an answer.
+    ends: bool,
+}
+
 /// What came of an event.
 enum Turn {
     /// For a request, or for room to send more.
@@ -60,9 +77,14 @@ pub(crate) fn serve(port: u16, manner: Manner, bytes: usize) -> Result<()> {
     let answers = answers(manner, bytes);
     let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).context("cannot listen")?;
     let mut poll = Poll::new()?;
+    // Accepted connections inherit it.
+    setsockopt(&listener, TcpNoDelay, &true)?;
+    if manner == Manner::Close {
+        setsockopt(&listener, DeferAccept, &1)?;
+    }
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let (mut connections, mut events, mut next) = (Vec::new(), Events::with_capacity(1024), 0);
-    let mut request = vec![0; REQUEST_BYTES];
+    let (mut connections, mut events) = (Vec::new(), Events::with_capacity(1024));
+    let mut desk = Desk { answers, next: 0, request: vec![0; REQUEST_BYTES], ends: manner == Manner::Close };
     loop {
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -70,14 +92,14 @@ pub(crate) fn serve(port: u16, manner: Manner, bytes: usize) -> Result<()> {
         }
         for event in &events {
             if event.token() == LISTENER {
-                accept(&listener, &poll, &mut connections)?;
+                accept(&listener, &poll, &mut connections, &mut desk)?;
                 continue;
             }
             let Some(slot) = connections.get_mut(event.token().0) else { continue };
             let Some(connection) = slot else { continue };
-            match connection.turn(event.is_readable(), &mut request, &answers, &mut next) {
+            match connection.turn(event.is_readable(), &mut desk) {
                 Ok(Turn::Waits) => {}
-                Ok(Turn::Answered) if manner != Manner::Close => {}
+                Ok(Turn::Answered) if !desk.ends => {}
                 _ => *slot = None,
             }
         }
@@ -85,17 +107,25 @@ pub(crate) fn serve(port: u16, manner: Manner, bytes: usize) -> Result<()> {
 }
 
 /// Edges are told once, so everyone who waits is taken in.
-fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Vec<Option<Connection>>) -> Result<()> {
+fn accept(
+    listener: &TcpListener,
+    poll: &Poll,
+    connections: &mut Vec<Option<Connection>>,
+    desk: &mut Desk,
+) -> Result<()> {
     loop {
-        let mut stream = match listener.accept() {
+        let stream = match listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error).context("cannot accept"),
         };
-        stream.set_nodelay(true)?;
+        let mut connection = Connection { stream, under_way: None };
+        if desk.ends && !matches!(connection.turn(true, desk), Ok(Turn::Waits)) {
+            continue;
+        }
         let place = connections.iter().position(Option::is_none).unwrap_or(connections.len());
-        poll.registry().register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
-        let connection = Some(Connection { stream, under_way: None });
+        poll.registry().register(&mut connection.stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
+        let connection = Some(connection);
         if place == connections.len() {
             connections.push(connection);
         } else {
@@ -106,28 +136,35 @@ fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Vec<Option<Conn
 
 impl Connection {
     /// Reads a request if there is one, and sends what can be sent.
-    fn turn(&mut self, readable: bool, request: &mut [u8], answers: &[Answer], next: &mut usize) -> io::Result<Turn> {
+    fn turn(&mut self, readable: bool, desk: &mut Desk) -> io::Result<Turn> {
         if self.under_way.is_none() {
             if !readable {
                 return Ok(Turn::Waits);
             }
-            match self.stream.read(request) {
+            match self.stream.read(&mut desk.request) {
                 Ok(0) => return Ok(Turn::Ended),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turn::Waits),
                 Err(error) => return Err(error),
             }
-            self.under_way = Some((*next, 0));
-            *next = (*next + 1) % answers.len();
+            self.under_way = Some((desk.next, 0));
+            desk.next = (desk.next + 1) % desk.answers.len();
         }
-        self.send(answers)
+        self.send(desk)
     }
 
-    fn send(&mut self, answers: &[Answer]) -> io::Result<Turn> {
+    fn send(&mut self, desk: &Desk) -> io::Result<Turn> {
         while let Some((which, sent)) = self.under_way {
-            let Answer { head, body } = &answers[which];
+            let Answer { head, body } = &desk.answers[which];
             let (head_sent, body_sent) = (sent.min(head.len()), sent.saturating_sub(head.len()));
-            match self.stream.write_vectored(&[IoSlice::new(&head[head_sent..]), IoSlice::new(&body[body_sent..])]) {
+            let rest = [IoSlice::new(&head[head_sent..]), IoSlice::new(&body[body_sent..])];
+            let written = if desk.ends {
+                let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+                sendmsg(&self.stream, &rest, &mut SendAncillaryBuffer::default(), flags).map_err(io::Error::from)
+            } else {
+                self.stream.write_vectored(&rest)
+            };
+            match written {
                 Ok(written) if sent + written == head.len() + body.len() => self.under_way = None,
                 Ok(written) => self.under_way = Some((which, sent + written)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turn::Waits),

@@ -25,10 +25,12 @@ pub(crate) enum Peer {
     Everpage,
     /// Another binary of it.
     Beside,
-    /// Without sendfile, which is its best up to some ten KiB.
+    /// Tuned, without sendfile: its best up to some ten KiB.
     Nginx,
-    /// With it, its best for large pages.
+    /// Tuned, with sendfile: its best for large pages.
     NginxSendfile,
+    /// As Debian sets it up, and a cache as most guides show it.
+    NginxUsual,
     Varnish,
     /// The bare responder.
     Limit,
@@ -36,7 +38,8 @@ pub(crate) enum Peer {
 
 impl Peer {
     /// Those that keep pages.
-    pub(crate) const CACHES: [Peer; 4] = [Peer::Everpage, Peer::Nginx, Peer::NginxSendfile, Peer::Varnish];
+    pub(crate) const CACHES: [Peer; 5] =
+        [Peer::Everpage, Peer::Nginx, Peer::NginxSendfile, Peer::NginxUsual, Peer::Varnish];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -44,6 +47,7 @@ impl Peer {
             Peer::Beside => "beside",
             Peer::Nginx => "nginx",
             Peer::NginxSendfile => "nginx, sendfile",
+            Peer::NginxUsual => "nginx, as usual",
             Peer::Varnish => "Varnish",
             Peer::Limit => "limit",
         }
@@ -53,12 +57,23 @@ impl Peer {
     pub(crate) fn is_hit(self, answer: &Answer) -> bool {
         match self {
             Peer::Everpage | Peer::Beside => answer.field("cache-status").contains("; hit"),
-            Peer::Nginx | Peer::NginxSendfile => answer.field("x-cache") == "HIT",
+            Peer::Nginx | Peer::NginxSendfile | Peer::NginxUsual => answer.field("x-cache") == "HIT",
             // Of a hit, the request that fetched the page is named too.
             Peer::Varnish => answer.field("x-varnish").split_whitespace().count() == 2,
             Peer::Limit => true,
         }
     }
+}
+
+/// What is done for nginx.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tuning {
+    /// What Debian's file says of sending; files are opened for each answer.
+    None,
+    /// All pages are kept open and copied out, and connections are accepted with their first bytes.
+    Copies,
+    /// The same, and the kernel copies.
+    Sendfile,
 }
 
 /// Where they run: in a folder for each, removed with this value.
@@ -88,8 +103,9 @@ impl Place {
         let command = match peer {
             Peer::Everpage => self.everpage(&self.everpage, &folder, port)?,
             Peer::Beside => self.everpage(self.beside.as_deref().context("no other binary")?, &folder, port)?,
-            Peer::Nginx => self.nginx(&folder, port, "sendfile off;")?,
-            Peer::NginxSendfile => self.nginx(&folder, port, "sendfile on;\n    tcp_nopush on;")?,
+            Peer::Nginx => self.nginx(&folder, port, Tuning::Copies)?,
+            Peer::NginxSendfile => self.nginx(&folder, port, Tuning::Sendfile)?,
+            Peer::NginxUsual => self.nginx(&folder, port, Tuning::None)?,
             Peer::Varnish => self.varnish(&folder, port),
             Peer::Limit => anyhow::bail!("the limit is no cache"),
         };
@@ -118,11 +134,24 @@ impl Place {
         Ok(command)
     }
 
-    fn nginx(&self, folder: &Path, port: u16, sendfile: &str) -> Result<Command> {
+    fn nginx(&self, folder: &Path, port: u16, tuning: Tuning) -> Result<Command> {
         let (origin, here) = (&self.origin, folder.display());
         let is_root = owner_is_root(folder);
         // Where the system allows fewer, nginx opens the other files at each hit.
         let open_files = OPEN_FILES.min(descriptors(OPEN_FILES + 2000).saturating_sub(2000));
+        let sendfile = match tuning {
+            Tuning::Copies => "sendfile off;",
+            Tuning::Sendfile | Tuning::None => "sendfile on;\n    tcp_nopush on;",
+        };
+        let (tuned, deferred) = match tuning {
+            Tuning::None => (String::new(), ""),
+            _ => (
+                format!(
+                    "open_file_cache max={open_files} inactive=1h;\n    open_file_cache_valid 1h;\n    open_file_cache_min_uses 1;"
+                ),
+                " deferred",
+            ),
+        };
         let mut config = String::new();
         if is_root {
             // Workers must reach the folder, which is ours alone.
@@ -144,13 +173,11 @@ http {{
     tcp_nodelay on;
     keepalive_timeout 600s;
     keepalive_requests 1000000000;
-    open_file_cache max={open_files} inactive=1h;
-    open_file_cache_valid 1h;
-    open_file_cache_min_uses 1;
+    {tuned}
 {temporary}    proxy_cache_path {here}/cache levels=1:2 keys_zone=pages:64m max_size={CAPACITY_BYTES} inactive=365d use_temp_path=off;
     upstream origin {{ server {origin}; keepalive 32; }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{deferred};
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;

@@ -79,6 +79,7 @@ fn colour(name: &str) -> &'static str {
         "everpage" => "#0072b2",
         "nginx" => "#888888",
         "nginx, sendfile" => "#aaaaaa",
+        "nginx, as usual" => "#bbbbbb",
         "Varnish" => "#cccccc",
         _ => "#e69f00",
     }
