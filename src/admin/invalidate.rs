@@ -7,20 +7,20 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::answer::Failure;
 use super::chores::Chore;
 use super::survey::{self, Bounds};
 use super::{Control, Parties};
-use crate::background;
 use crate::invalidation::Made;
 use crate::invalidation::body::{self, Request};
 use crate::invalidation::selector::Record;
 use crate::page::{JournalId, Sequence};
 
-/// Bytes of a body that is read where it arrives: some hundred paths, a fraction of a millisecond. Visitors do not wait behind a larger one.
-const PARSED_HERE: usize = 16 << 10;
+/// Bytes of a body that is read where it arrives: some dozens of paths, less work than handing it over. Visitors do not wait behind a larger one.
+const PARSED_HERE: usize = 2 << 10;
 /// What a dry run looks at.
 const DRY_RUN: Bounds = Bounds { found: 100_000, looked_at: 100_000, time: Duration::from_secs(20) };
 
@@ -62,7 +62,8 @@ pub(super) async fn invalidate(State(control): State<Arc<Control>>, body: Bytes)
     let (parties, began) = (&control.parties, Instant::now());
     let now = parties.clock.now();
     let request = if body.len() > PARSED_HERE {
-        background::run(move || body::parse(&body, now)).await?
+        let parsing = spawn_blocking(move || body::parse(&body, now));
+        parsing.await.unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))?
     } else {
         body::parse(&body, now)?
     };

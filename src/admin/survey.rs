@@ -18,8 +18,8 @@ use crate::store::{Listed, Place, Store, StoreError};
 const PART: usize = 2000;
 /// Paths that are counted before an invalidation; beyond, it is answered without.
 const COUNTED_MAX: usize = 10_000;
-/// Paths that are counted at once: to name as many takes the thread that visitors share a twentieth of a millisecond.
-const COUNTED_AT_ONCE: usize = 200;
+/// Names that are looked at at once: as many take the thread that visitors share a twentieth of a millisecond.
+const NAMED_AT_ONCE: usize = 200;
 /// How long they may take: an invalidation is urgent, the count a courtesy.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -54,6 +54,9 @@ pub(super) async fn find(store: &dyn Store, record: &Record, bounds: Bounds) -> 
             found.complete = false;
             return Ok(found);
         }
+        if (place + 1).is_multiple_of(NAMED_AT_ONCE) {
+            yield_now().await;
+        }
         let before = found.pages.len();
         found.pages.extend(pages_of(store, target).await?);
         if found.pages.len() == before {
@@ -79,7 +82,10 @@ async fn sweep(
     found: &mut Found,
 ) -> Result<(), StoreError> {
     let mut index = Index::default();
-    index.apply(Sequence(1), record);
+    for part in record.parts(NAMED_AT_ONCE) {
+        index.apply_part(Sequence(1), record, part);
+        yield_now().await;
+    }
     let known: HashSet<ObjectName> = found.pages.iter().map(|listed| listed.name.clone()).collect();
     let (mut after, mut looked_at) = (None, 0);
     loop {
@@ -121,7 +127,7 @@ pub(super) async fn count(store: &dyn Store, record: &Record) -> Option<(u64, Ve
 
 async fn count_paths(store: &dyn Store, record: &Record) -> Option<(u64, Vec<usize>)> {
     let mut counts = Vec::with_capacity(record.paths.len());
-    for part in record.paths.chunks(COUNTED_AT_ONCE) {
+    for part in record.paths.chunks(NAMED_AT_ONCE) {
         if !counts.is_empty() {
             yield_now().await;
         }

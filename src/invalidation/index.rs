@@ -14,7 +14,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use sha1::{Digest, Sha1};
 
-use super::selector::{Record, Target};
+use super::selector::{Part, Record, Target};
 use crate::page::{PathId, Sequence};
 use crate::policy::path;
 
@@ -63,21 +63,13 @@ pub struct Index {
 impl Index {
     /// Takes a record into account. Records may come in any order and more than once.
     pub fn apply(&mut self, sequence: Sequence, record: &Record) {
-        self.apply_paths(sequence, record.soft, &record.paths);
-        self.apply_wider(sequence, record);
+        record.parts(usize::MAX).for_each(|part| self.apply_part(sequence, record, part));
     }
 
-    /// The part of [`Index::apply`] that is large most often, in pieces of the record's paths: nobody need wait for all of them.
-    pub fn apply_paths(&mut self, sequence: Sequence, is_soft: bool, paths: &[Target]) {
-        let names = if is_soft { &mut self.soft } else { &mut self.hard };
-        names.apply_paths(sequence, paths);
-        names.bound(sequence);
-    }
-
-    /// All but the paths. After them, the record has been applied.
-    pub fn apply_wider(&mut self, sequence: Sequence, record: &Record) {
+    /// One of the parts of a record: nobody need wait for all of them. After the last one, the record has been applied.
+    pub fn apply_part(&mut self, sequence: Sequence, record: &Record, part: Part<'_>) {
         let names = if record.soft { &mut self.soft } else { &mut self.hard };
-        names.apply_wider(sequence, record);
+        names.apply_part(sequence, record, part);
         names.bound(sequence);
     }
 
@@ -197,31 +189,31 @@ impl Names {
         }
     }
 
-    fn apply_paths(&mut self, sequence: Sequence, paths: &[Target]) {
-        self.newest = self.newest.max(sequence.0);
-        for Target { host, path } in paths {
-            self.note(sequence, Kind::Path, host.as_deref(), &path::path_id(path).0);
-        }
-    }
-
-    fn apply_wider(&mut self, sequence: Sequence, record: &Record) {
+    fn apply_part(&mut self, sequence: Sequence, record: &Record, part: Part<'_>) {
         self.newest = self.newest.max(sequence.0);
         let host = record.host.as_deref();
-        for Target { host, path } in &record.prefixes {
-            let identity = path::prefix_identity(path);
-            self.deepest = self.deepest.max(path::ancestors(&identity).count() as u64);
-            self.note(sequence, Kind::Prefix, host.as_deref(), &identity);
-        }
-        for tag in &record.tags {
-            self.note(sequence, Kind::Tag, host, tag.as_bytes());
-        }
-        match (record.all, host) {
-            (true, None) => {
-                self.all = self.all.max(sequence.0);
-                self.widest = self.widest.max(self.all);
+        match part {
+            Part::Paths(targets) => {
+                for Target { host, path } in targets {
+                    self.note(sequence, Kind::Path, host.as_deref(), &path::path_id(path).0);
+                }
             }
-            (true, Some(host)) => self.note(sequence, Kind::Host, Some(host), b""),
-            (false, _) => {}
+            Part::Prefixes(targets) => {
+                for Target { host, path } in targets {
+                    let identity = path::prefix_identity(path);
+                    self.deepest = self.deepest.max(path::ancestors(&identity).count() as u64);
+                    self.note(sequence, Kind::Prefix, host.as_deref(), &identity);
+                }
+            }
+            Part::Tags(tags) => tags.iter().for_each(|tag| self.note(sequence, Kind::Tag, host, tag.as_bytes())),
+            Part::Rest => match (record.all, host) {
+                (true, None) => {
+                    self.all = self.all.max(sequence.0);
+                    self.widest = self.widest.max(self.all);
+                }
+                (true, Some(host)) => self.note(sequence, Kind::Host, Some(host), b""),
+                (false, _) => {}
+            },
         }
     }
 

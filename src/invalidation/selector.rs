@@ -52,7 +52,40 @@ pub struct Record {
     pub reason: Option<Arc<str>>,
 }
 
+/// Some of a record's names: what is applied at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Some of its paths.
+    Paths(&'a [Target]),
+    /// Some of its prefixes.
+    Prefixes(&'a [Target]),
+    /// Some of its tags.
+    Tags(&'a [Arc<str>]),
+    /// What is not a list. The last part, whatever the record names.
+    Rest,
+}
+
+impl Part<'_> {
+    /// How many names.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        match self {
+            Part::Paths(targets) | Part::Prefixes(targets) => targets.len(),
+            Part::Tags(tags) => tags.len(),
+            Part::Rest => 1,
+        }
+    }
+}
+
 impl Record {
+    /// The whole record in parts of at most so many names.
+    pub fn parts(&self, names: usize) -> impl Iterator<Item = Part<'_>> {
+        let paths = self.paths.chunks(names).map(Part::Paths);
+        let prefixes = self.prefixes.chunks(names).map(Part::Prefixes);
+        let tags = self.tags.chunks(names).map(Part::Tags);
+        paths.chain(prefixes).chain(tags).chain([Part::Rest])
+    }
+
     /// How many paths, prefixes and tags it names.
     #[must_use]
     pub fn names(&self) -> usize {

@@ -22,8 +22,8 @@ use super::snapshot::{unfold, unfold_beside};
 use super::standing::{LookEnd, Tally};
 use crate::page::{JournalId, Sequence};
 
-/// Paths of a record that are applied while look-ups wait, and requests on the same thread: a twentieth of a millisecond.
-const PATHS_AT_ONCE: usize = 100;
+/// Names that are applied while look-ups wait, and requests on the same thread: a twentieth of a millisecond.
+const NAMES_AT_ONCE: usize = 100;
 
 /// Names that are written down in a few milliseconds at most.
 const LARGE_NAMES: usize = 100_000;
@@ -175,15 +175,17 @@ impl Shared {
 
     /// The index first, then the generation, `applied` last: who knows that a record is applied finds no page that it kills.
     async fn apply(&self, batch: &[(Sequence, Arc<Record>)]) {
+        let mut names_since_rest = 0;
         for (sequence, record) in batch {
-            // In pieces, between which look-ups have their turn. Whoever finds a part of a record applied finds pages dead a little early.
-            for (piece, paths) in record.paths.chunks(PATHS_AT_ONCE).enumerate() {
-                if piece > 0 {
+            // In pieces, between which look-ups and requests have their turn. Whoever finds a part of a record applied finds pages dead a little early.
+            for part in record.parts(NAMES_AT_ONCE) {
+                names_since_rest += part.names();
+                if names_since_rest > NAMES_AT_ONCE {
                     yield_now().await;
+                    names_since_rest = part.names();
                 }
-                self.index.write().apply_paths(*sequence, record.soft, paths);
+                self.index.write().apply_part(*sequence, record, part);
             }
-            self.index.write().apply_wider(*sequence, record);
             tracing::debug!(
                 %sequence,
                 paths = record.paths.len(),

@@ -235,6 +235,43 @@ async fn what_waits_together_goes_into_the_journal_in_batches_that_readers_can_b
     assert!(largest > 2 * MIB && largest < 21 * MIB, "{largest}");
 }
 
+/// Fails when anything that a request goes by changes before the last part, or when nobody has a turn between the parts.
+#[tokio::test]
+async fn a_large_record_is_applied_in_parts_and_is_known_when_all_of_it_is() {
+    let paths: Vec<String> = (0..250).map(|number| format!("/{number}")).collect();
+    let targets = paths.iter().map(|path| Target { host: None, path: path.as_str().into() }).collect();
+    let tags: Vec<Arc<str>> = (0..250).map(|number| format!("t{number}").into()).collect();
+    let record = Arc::new(Record { paths: targets, tags: tags.clone(), ..Record::default() });
+    let invalidations = invalidations();
+    let pages: Vec<Page> = paths.iter().map(|path| page(path, 0, "j")).collect();
+    let tagged = |tag: &Arc<str>, as_of| {
+        let mut page = page("/tagged", as_of, "j");
+        page.head.tags = vec![Arc::clone(tag)];
+        page
+    };
+    assert!(pages.iter().all(|page| invalidations.judge(page) == Verdict::Valid));
+    let news = Recovered { records: vec![(Sequence(1), record)].into(), ..Recovered::default() };
+    let mut taking = std::pin::pin!(invalidations.shared.take(news));
+    let mut turns = 0;
+    while (&mut taking).now_or_never().is_none() {
+        turns += 1;
+        assert_eq!(invalidations.applied(), Sequence(0), "what is fetched now is older than the record");
+        assert!(pages.iter().all(|page| invalidations.judge(page) == Verdict::Valid), "the record is not answered yet");
+        // Looked up anew: dead already, or held for valid until the last part is applied.
+        assert_eq!(invalidations.judge(&page("/0", 0, "j")), Verdict::Invalid);
+        for fetched in [page("/249", 0, "j"), tagged(&tags[249], 0)] {
+            if invalidations.judge(&fetched) == Verdict::Valid {
+                assert_ne!(fetched.validated_to.load(Ordering::Relaxed), 2, "it would outlive the record");
+            }
+        }
+    }
+    assert_eq!(turns, 5, "six parts");
+    assert_eq!(invalidations.applied(), Sequence(1));
+    assert!(pages.iter().all(|page| invalidations.judge(page) == Verdict::Invalid));
+    assert!(tags.iter().all(|tag| invalidations.judge(&tagged(tag, 0)) == Verdict::Invalid));
+    assert!(tags.iter().all(|tag| invalidations.judge(&tagged(tag, 1)) == Verdict::Valid));
+}
+
 /// Fails when `Shared::take` reads it on the runtime's thread.
 #[tokio::test]
 async fn a_large_snapshot_is_read_beside_the_requests() {

@@ -4,6 +4,7 @@ use http_body::Frame;
 use serde_json::json;
 
 use super::*;
+use crate::background;
 
 #[tokio::test]
 async fn an_invalidation_says_its_number_and_what_was_stored() {
@@ -221,6 +222,26 @@ async fn a_store_that_hangs_does_not_hold_up_an_invalidation() {
     rig.shelf.hangs.store(true, Ordering::SeqCst);
     let done = rig.invalidate(r#"["/"]"#).await;
     assert_eq!((done.status, done.json().get("stored")), (200, None));
+}
+
+#[tokio::test]
+async fn an_invalidation_of_many_paths_does_not_wait_for_housekeeping() {
+    let rig = Rig::new();
+    let (began, mut beginnings) = tokio::sync::mpsc::unbounded_channel();
+    let mut housekeeping = tokio::task::JoinSet::new();
+    for _ in 0..background::THREADS {
+        let began = began.clone();
+        housekeeping.spawn(background::run(move |turn| {
+            began.send(()).unwrap();
+            while turn.step_back() {}
+        }));
+    }
+    for _ in 0..background::THREADS {
+        beginnings.recv().await.unwrap();
+    }
+    let paths: Vec<String> = (0..1000).map(|number| format!("/ice-cream/{number}/")).collect();
+    let answer = rig.invalidate(&json!(paths).to_string()).await;
+    assert_eq!((answer.status, &answer.json()["paths"]), (200, &json!(1000)));
 }
 
 #[tokio::test]

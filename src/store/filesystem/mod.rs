@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use self::folder::{Failure, Folder};
 use self::lock::Lock;
 use super::{Listed, Listing, Object, Place, Store, StoreError, Usage};
-use crate::background;
+use crate::background::{self, Turn};
 use crate::clock::Clock;
 use crate::page::large::{LargePage, next_piece};
 use crate::page::{JournalId, ObjectName, PathId, Sequence, stored};
@@ -128,14 +128,15 @@ impl FilesystemStore {
         result.map_err(|source| StoreError { store: KIND, action: action(), source })
     }
 
-    /// As [`run`](Self::run), behind everybody's back.
+    /// As [`run`](Self::run), behind everybody's back, and only as long as somebody waits for it.
     async fn run_behind<T: Send + 'static>(
         &self,
         action: impl FnOnce() -> String + Send,
-        work: impl FnOnce(&Folder) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Folder, &Turn) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let folder = self.folder.clone();
-        let result = background::run(move || work(&folder)).await;
+        let result = background::run(move |turn| work(&folder, turn)).await;
+        let result = result.unwrap_or_else(|panic| Err(panic.into()));
         result.map_err(|source| StoreError { store: KIND, action: action(), source })
     }
 
@@ -220,11 +221,9 @@ impl Store for FilesystemStore {
             return Ok(0);
         }
         let journal = journal.clone();
-        let work = move |folder: &Folder| {
-            below.iter().try_fold(0, |removed, path| {
-                background::step_back();
-                Ok(removed + folder.remove_older(path, &journal, before)?)
-            })
+        let work = move |folder: &Folder, turn: &Turn| {
+            let wanted = below.iter().take_while(|_| turn.step_back());
+            wanted.map(|path| folder.remove_older(path, &journal, before)).sum()
         };
         self.run_behind(|| format!("remove old pages of {} paths", paths.len()), work).await
     }
@@ -238,12 +237,11 @@ impl Store for FilesystemStore {
             return Some(counts);
         }
         let asked: Vec<Place> = held.iter().map(|at| places[*at].clone()).collect();
-        let work = move |folder: &Folder| {
+        let work = move |folder: &Folder, turn: &Turn| {
             let count = |place: &Place| {
-                background::step_back();
                 Ok(folder.under(&place.path)?.iter().filter(|page| place.takes(&page.head)).count() as u64)
             };
-            asked.iter().map(count).collect::<Result<Vec<u64>, Failure>>()
+            asked.iter().take_while(|_| turn.step_back()).map(count).collect::<Result<Vec<u64>, Failure>>()
         };
         let counted = self.run_behind(|| format!("count the pages of {} paths", places.len()), work).await;
         let counted = counted.inspect_err(|error| tracing::warn!("{error}")).ok()?;
@@ -252,6 +250,9 @@ impl Store for FilesystemStore {
     }
 
     async fn under(&self, path: &PathId) -> Result<Vec<Listed>, StoreError> {
+        if self.folder.may_hold(std::slice::from_ref(path)).next().is_none() {
+            return Ok(Vec::new());
+        }
         let below = *path;
         self.run(|| format!("list the pages in {path}"), move |folder| Ok(folder.under(&below)?)).await
     }

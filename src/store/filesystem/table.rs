@@ -1,6 +1,6 @@
 //! What lies in the store, how large is it, and what was least recently used?
 //!
-//! A table in memory, 72 bytes for each object and 16 for each path. Eviction samples: of sixteen random entries the least recently used goes,
+//! A table in memory, 72 bytes for each object and some thirty for each path. Eviction samples: of sixteen random entries the least recently used goes,
 //! which is close to a true order and needs no list. It never touches a file.
 
 use std::collections::HashMap;
