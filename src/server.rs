@@ -142,8 +142,8 @@ impl Server {
         self.admin.local_addr()
     }
 
-    /// Answers until `shutdown`, then drains: `/readyz` says 503 at once, no new connections, what is under way ends, pages are written,
-    /// all within `limits.drain_timeout`. When it returns, another server may open the folder.
+    /// Answers until `shutdown`, then drains: `/readyz` says 503 at once, connections whose first bytes are on their way are let in for a moment and no
+    /// others after it, what is under way ends, pages are written, all within `limits.drain_timeout`. When it returns, another server may open the folder.
     ///
     /// # Errors
     /// A listener crashed.
@@ -159,13 +159,15 @@ impl Server {
                 let (stream, limits) = (Stream::new(stream), config.limits.clone());
                 connection::serve(Arc::clone(&handler), stream, address.ip(), limits, draining.clone(), slot)
             };
-            listening::accept(self.public, self.connections, visitors.clone(), self.draining.token(), serve)
+            let ends = self.draining.token();
+            listening::accept(self.public, self.connections, visitors.clone(), ends, drain_timeout, serve)
         }));
         let ended = tokio::select! {
             ended = &mut accepting => Some(ended),
             () = shutdown => None,
         };
         tracing::info!("draining");
+        let deadline = Instant::now() + drain_timeout;
         self.draining.begin();
         match ended {
             Some(ended) => ended,
@@ -174,7 +176,6 @@ impl Server {
         .context("the listener crashed")?;
         visitors.close();
         self.chores.close();
-        let deadline = Instant::now() + drain_timeout;
         let drained = timeout_at(deadline, async {
             visitors.wait().await;
             self.handler.drain().await;
@@ -215,7 +216,7 @@ async fn administer(listener: Listener, router: axum::Router, head_timeout: Dura
             }
         }
     };
-    listening::accept(listener, slots, connections.clone(), ends, serve).await;
+    listening::accept(listener, slots, connections.clone(), ends, LAST_WORDS, serve).await;
     connections.close();
     connections.wait().await;
 }

@@ -18,13 +18,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections that the system keeps until they are accepted: a burst of them in the time of some slow steps of the workers.
-const BACKLOG: u32 = 1024;
+/// Connections that the system keeps until they are accepted: a burst in the time of some slow steps of the workers, and, for as many again, those of a
+/// second that say nothing ([`Accepts::WithFirstBytes`]). The system may have a lower bound (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
 /// How long the listener rests when no connection can be accepted: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection may be established whose first bytes are on their way, and nobody here knows of it: they are waited for so long at the end.
+/// A connection may be established whose first bytes are on their way, and nobody here knows of it: they are waited for so long at the end, if it may
+/// take as long.
 const LAST_CALL: Duration = Duration::from_millis(250);
 
 /// An address that cannot be bound.
@@ -60,19 +62,23 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens there; `key` is the address's name in the configuration.
     pub(super) fn listen(key: &'static str, address: SocketAddr, accepts: Accepts) -> Result<Self, ListenError> {
-        Self::bind(address, accepts).map_err(|source| ListenError { key, address, source })
+        Self::bind(address, accepts, deferral::set).map_err(|source| ListenError { key, address, source })
     }
 
-    fn bind(address: SocketAddr, accepts: Accepts) -> io::Result<Self> {
+    fn bind(
+        address: SocketAddr,
+        accepts: Accepts,
+        defer: impl FnOnce(&TcpSocket) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // A restart need not wait for connections of the one before.
         socket.set_reuseaddr(true)?;
         // Accepted connections inherit it, which saves a system call for each.
         socket.set_nodelay(true)?;
-        #[cfg(target_os = "linux")]
-        if accepts == Accepts::WithFirstBytes {
-            deferral::set(&socket)?;
-        }
+        let accepts = match accepts {
+            Accepts::AtOnce => Accepts::AtOnce,
+            Accepts::WithFirstBytes => in_effect(defer(&socket)),
+        };
         socket.bind(address)?;
         Ok(Listener { socket: watch(socket.listen(BACKLOG)?.into_std()?)?, accepts })
     }
@@ -91,6 +97,17 @@ impl Listener {
             if let Ok(accepted) = self.socket.readable().await?.try_io(|socket| accept_now(socket.get_ref())) {
                 return accepted;
             }
+        }
+    }
+}
+
+/// What comes of the wish for connections with their first bytes: a sandbox or an emulated kernel may not know it, and one can do without.
+fn in_effect(deferred: io::Result<()>) -> Accepts {
+    match deferred {
+        Ok(()) => Accepts::WithFirstBytes,
+        Err(error) => {
+            tracing::debug!(%error, "connections are accepted before their first bytes: the system cannot wait for them");
+            Accepts::AtOnce
         }
     }
 }
@@ -121,28 +138,42 @@ fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 #[cfg(target_os = "linux")]
 mod deferral {
     use std::io;
-    use std::os::fd::AsFd;
 
     use nix::sys::socket::setsockopt;
     use nix::{libc, setsockopt_impl, sockopt_impl};
+    use tokio::net::TcpSocket;
 
     /// Seconds without a byte, after which a connection is accepted nevertheless: as few as there can be.
     const AT_MOST: u32 = 1;
 
     sockopt_impl!(DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, u32);
 
-    pub(super) fn set(socket: &impl AsFd) -> io::Result<()> {
+    pub(super) fn set(socket: &TcpSocket) -> io::Result<()> {
         Ok(setsockopt(socket, DeferAccept, &AT_MOST)?)
     }
 }
 
+/// Only Linux has it.
+#[cfg(not(target_os = "linux"))]
+mod deferral {
+    use std::io;
+
+    use tokio::net::TcpSocket;
+
+    pub(super) fn set(_: &TcpSocket) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// Lets each connection be served in a task of its own, as many at a time as there are `slots`; further ones wait in the system's backlog. When it
-/// `ends`, those that wait there and find a slot are served too, and the listener is closed. Streams that are served do not block.
+/// `ends`, those that wait there and find a slot are served too, and the listener is closed. Whatever the system holds back is waited for before, in
+/// half of `grace` at most, for they shall be answered too. Streams that are served do not block.
 pub(super) async fn accept<F>(
     listener: Listener,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
     ends: CancellationToken,
+    grace: Duration,
     serve: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
@@ -159,10 +190,13 @@ pub(super) async fn accept<F>(
             }
         }
     };
-    let mut accepting = pin!(accepting);
-    let _: Option<()> = ends.run_until_cancelled(accepting.as_mut()).await;
-    if listener.accepts == Accepts::WithFirstBytes {
-        let _: Result<(), Elapsed> = timeout(LAST_CALL, accepting).await;
+    {
+        // Not longer than this: it keeps a slot for the next connection, and that may be the only one.
+        let mut accepting = pin!(accepting);
+        let _: Option<()> = ends.run_until_cancelled(accepting.as_mut()).await;
+        if listener.accepts == Accepts::WithFirstBytes {
+            let _: Result<(), Elapsed> = timeout(LAST_CALL.min(grace / 2), accepting).await;
+        }
     }
     // With the listener the system would reset them, and their visitors took them for open: the last ones are asked for without the runtime, which
     // may not have heard of them yet. More may come meanwhile, but this must end.
@@ -179,12 +213,19 @@ pub(super) async fn accept<F>(
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream as Visitor;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
+
+    use tokio::time::Instant;
 
     use super::Accepts::{AtOnce, WithFirstBytes};
     use super::*;
+
+    /// More than enough to wait for those on their way.
+    const GRACE: Duration = Duration::from_secs(30);
 
     fn anywhere(accepts: Accepts) -> Listener {
         Listener::listen("listen", SocketAddr::from(([127, 0, 0, 1], 0)), accepts).unwrap()
@@ -196,9 +237,20 @@ mod tests {
 
     /// How many are served by a listener that has to end, while `meanwhile` happens.
     async fn served_at_the_end(listener: Listener, slots: usize, meanwhile: impl FnOnce()) -> usize {
-        let (slots, connections, ends) =
-            (Arc::new(Semaphore::new(slots)), TaskTracker::new(), CancellationToken::new());
+        let ends = CancellationToken::new();
         ends.cancel();
+        served_until(ends, listener, slots, GRACE, meanwhile).await
+    }
+
+    /// How many are served by a listener that has `grace` to end, while `meanwhile` happens after its first step.
+    async fn served_until(
+        ends: CancellationToken,
+        listener: Listener,
+        slots: usize,
+        grace: Duration,
+        meanwhile: impl FnOnce(),
+    ) -> usize {
+        let (slots, connections) = (Arc::new(Semaphore::new(slots)), TaskTracker::new());
         let served = Arc::new(AtomicUsize::new(0));
         let serve = |_, _, slot| {
             let served = Arc::clone(&served);
@@ -209,7 +261,15 @@ mod tests {
             }
         };
         let address = listener.local_addr().unwrap();
-        tokio::join!(accept(listener, slots, connections.clone(), ends, serve), async { meanwhile() });
+        {
+            let mut accepting = pin!(accept(listener, slots, connections.clone(), ends, grace, serve));
+            let is_over = poll_fn(|context| Poll::Ready(accepting.as_mut().poll(context).is_ready())).await;
+            meanwhile();
+            if !is_over {
+                // The next step comes before the runtime can hear of what has happened.
+                accepting.await;
+            }
+        }
         tokio::task::yield_now().await;
         assert!(Visitor::connect(address).is_err(), "the listener is closed");
         served.load(Ordering::Relaxed)
@@ -280,5 +340,54 @@ mod tests {
         let listener = anywhere(WithFirstBytes);
         let mut visitor = visitor(&listener);
         assert_eq!(served_at_the_end(listener, 1, || visitor.write_all(b"G").unwrap()).await, 1);
+    }
+
+    #[tokio::test]
+    async fn the_slot_that_waited_for_the_next_connection_is_there_for_the_last_one() {
+        for accepts in [AtOnce, WithFirstBytes] {
+            let (listener, ends) = (anywhere(accepts), CancellationToken::new());
+            let address = listener.local_addr().unwrap();
+            let (mut visitors, begin) = (Vec::new(), ends.clone());
+            let come = || {
+                let mut visitor = Visitor::connect(address).unwrap();
+                visitor.write_all(b"G").unwrap();
+                visitors.push(visitor);
+                begin.cancel();
+            };
+            assert_eq!(served_until(ends, listener, 1, Duration::ZERO, come).await, 1, "{accepts:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_on_their_way_are_waited_for_in_half_of_the_time_that_there_is() {
+        for (accepts, grace, expected) in [
+            (WithFirstBytes, GRACE, LAST_CALL),
+            (WithFirstBytes, LAST_CALL, LAST_CALL / 2),
+            (WithFirstBytes, Duration::ZERO, Duration::ZERO),
+            (AtOnce, GRACE, Duration::ZERO),
+        ] {
+            let (ends, began) = (CancellationToken::new(), Instant::now());
+            ends.cancel();
+            assert_eq!(served_until(ends, anywhere(accepts), 1, grace, || ()).await, 0);
+            let waited = began.elapsed();
+            // The clock of the runtime counts milliseconds.
+            let most = expected + Duration::from_millis(1) * u32::from(!expected.is_zero());
+            assert!((expected..=most).contains(&waited), "{accepts:?} {grace:?}: {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_system_cannot_wait_for_first_bytes_all_are_accepted_at_once() {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        for error in [io::ErrorKind::Unsupported, io::ErrorKind::InvalidInput, io::ErrorKind::PermissionDenied] {
+            let listener = Listener::bind(anywhere, WithFirstBytes, |_| Err(error.into())).unwrap();
+            let visitor = visitor(&listener);
+            assert_eq!(listener.accepts, AtOnce);
+            let (_, address) = listener.accept().await.unwrap();
+            assert_eq!(address, visitor.local_addr().unwrap());
+            let began = Instant::now();
+            assert_eq!(served_at_the_end(listener, 1, || ()).await, 0);
+            assert_eq!(began.elapsed(), Duration::ZERO, "nobody is held back");
+        }
     }
 }

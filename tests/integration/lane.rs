@@ -4,6 +4,7 @@
 //! The connection is a pipe that holds as much as the test says, and the clock stands still while anything moves.
 
 mod alike;
+mod closing;
 mod line;
 mod order;
 mod sockets;

@@ -7,6 +7,7 @@ mod answers;
 mod cache;
 mod cli;
 mod collapsing;
+mod drain;
 mod durability;
 mod herds;
 mod invalidation;

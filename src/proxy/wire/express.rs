@@ -105,3 +105,131 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::IoSlice;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use tokio::io::AsyncRead;
+    use tokio::sync::Semaphore;
+
+    use super::Heard::{End, Request};
+    use super::*;
+    use crate::proxy::lane::tests::lane;
+    use crate::proxy::wire::Patience;
+
+    const PLAIN: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const CLOSES: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Write {
+        Plain,
+        Last,
+    }
+    use Write::{Last, Plain};
+
+    /// A stream that says this, and then no more.
+    #[derive(Debug)]
+    struct Recorder {
+        says: &'static str,
+        /// In one write.
+        takes: usize,
+        writes: Vec<Write>,
+        taken: Vec<u8>,
+    }
+
+    impl Recorder {
+        fn take(&mut self, write: Write, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(self.takes).collect();
+            self.writes.push(write);
+            self.taken.extend(&bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+    }
+
+    impl AsyncRead for Recorder {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buffer.put_slice(std::mem::take(&mut self.says).as_bytes());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Recorder {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.take(Plain, &[IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.take(Plain, slices)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Socket for Recorder {
+        fn poll_write_last(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.take(Last, slices)
+        }
+    }
+
+    /// What the lane hears, and the writes that come of it, if the server closes after the answer or not.
+    async fn heard(says: &'static str, server_closes: bool, takes: usize) -> (Heard, Vec<Write>, String) {
+        let recorder = Recorder { says, takes, writes: Vec::new(), taken: Vec::new() };
+        let patience = Patience { head: Duration::from_secs(60), idle: Duration::from_secs(60) };
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let mut guard = Guard::new(recorder, lane().await, patience, slot);
+        guard.last_request.store(server_closes, Ordering::Relaxed);
+        let heard = poll_fn(|context| guard.poll_lane(context)).await.unwrap();
+        (heard, guard.stream.writes, String::from_utf8(guard.stream.taken).unwrap())
+    }
+
+    /// Who has not said that nothing follows may be sending already, and would lose what the stream keeps.
+    #[tokio::test]
+    async fn the_last_bytes_are_kept_for_the_end_only_where_the_visitor_asked_for_it() {
+        for (says, server_closes, write) in
+            [(PLAIN, false, Plain), (PLAIN, true, Plain), (CLOSES, false, Last), (CLOSES, true, Last)]
+        {
+            let (heard, writes, answer) = heard(says, server_closes, usize::MAX).await;
+            assert_eq!((heard, &*writes), (End, &[write][..]), "{says:?} {server_closes}");
+            let closes = says == CLOSES || server_closes;
+            assert_eq!(answer.contains("\r\nconnection: close\r\n"), closes, "{says:?} {server_closes}: {answer}");
+            assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_write_does_not_take_follows_in_plain_ones() {
+        for (says, first) in [(PLAIN, Plain), (CLOSES, Last)] {
+            let (_, _, whole) = heard(says, false, usize::MAX).await;
+            for takes in [1, 7, whole.len() - 6, whole.len() - 5, whole.len() - 1] {
+                let (heard, writes, answer) = heard(says, false, takes).await;
+                assert_eq!((heard, writes[0], &*answer), (End, first, &*whole), "{takes}");
+                assert!(writes.len() > 1 && writes[1..].iter().all(|write| *write == Plain), "{takes}: {writes:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_for_hyper_is_not_answered_by_any_write() {
+        let missed = "GET /other HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert_eq!(heard(missed, false, usize::MAX).await, (Request, Vec::new(), String::new()));
+    }
+}
