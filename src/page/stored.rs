@@ -224,23 +224,24 @@ fn encode_head(kind: Kind, json: &[u8], body_bytes: u64, body_crc: u32) -> Resul
 pub fn decode(name: &ObjectName, stored: &Bytes) -> Result<Object, DecodeError> {
     let line = FirstLine::parse(stored)?;
     line.check_length(stored.len() as u64)?;
-    let (head, decoded_bytes) = line.head(name, stored)?;
-    let mut body = stored.slice(line.head_end()..);
-    if crc32fast::hash(&body) != line.body_crc {
-        return Err(DecodeError::BodyChecksum);
-    }
-    let mut is_copied = line.head_end() > body.len() / SLICE_PART;
-    if let Kind::Compressed(coding) = line.kind {
-        body = coding.decompress(&body, decoded_bytes).map_err(|error| DecodeError::Compressed(error.to_string()))?;
-        is_copied = false;
-    }
-    if is_copied || (block::OWN_BYTES..SLICE_BYTES).contains(&body.len()) {
-        body = block::copy(&body);
-    }
-    Ok(match head {
-        Head::Page(head) => Object::Page(Arc::new(Page::new(head, body, name.path))),
-        Head::Variants(variants) => Object::Variants(Arc::new(variants)),
-    })
+    let body = stored.slice(line.head_end()..);
+    let is_copied = line.head_end() > body.len() / SLICE_PART || is_moved(&body);
+    line.object(name, stored, body, is_copied)
+}
+
+/// As [`decode`], of a body that lies where it can stay: it is not copied. `start` must end with the head.
+///
+/// # Errors
+/// They are not exactly that object.
+pub fn decode_parts(name: &ObjectName, start: &[u8], body: Bytes) -> Result<Object, DecodeError> {
+    let line = FirstLine::parse(start)?;
+    line.check_length((start.len() + body.len()) as u64)?;
+    line.object(name, start, body, false)
+}
+
+/// Whether it is copied into memory of its own.
+fn is_moved(body: &[u8]) -> bool {
+    block::is_own(body.len()) && body.len() < SLICE_BYTES
 }
 
 /// The head alone, and the bytes of the body, which are those that follow unless it was compressed. `start` must reach to the end of the head
@@ -360,6 +361,27 @@ impl FirstLine {
     #[must_use]
     pub fn is_compressed(&self) -> bool {
         matches!(self.kind, Kind::Compressed(_))
+    }
+
+    /// The object that begins with `start`, and whose body lies as `body`; that is copied to where it can stay if `is_copied`.
+    fn object(&self, name: &ObjectName, start: &[u8], mut body: Bytes, is_copied: bool) -> Result<Object, DecodeError> {
+        let (head, decoded_bytes) = self.head(name, start)?;
+        if crc32fast::hash(&body) != self.body_crc {
+            return Err(DecodeError::BodyChecksum);
+        }
+        if let Kind::Compressed(coding) = self.kind {
+            let decoded = coding.decompress(&body, decoded_bytes);
+            body = decoded.map_err(|error| DecodeError::Compressed(error.to_string()))?;
+            if is_moved(&body) {
+                body = block::copy(&body);
+            }
+        } else if is_copied {
+            body = block::copy(&body);
+        }
+        Ok(match head {
+            Head::Page(head) => Object::Page(Arc::new(Page::new(head, body, name.path))),
+            Head::Variants(variants) => Object::Variants(Arc::new(variants)),
+        })
     }
 
     /// The head that follows this line in `start`, and the bytes of the body.

@@ -76,7 +76,7 @@ fn a_large_body_is_not_copied() {
     let name = name(Method::GET);
     let Object::Page(small) = small_page() else { unreachable!() };
     for (bytes, is_shared) in
-        [(5, false), (1 << 10, false), (16 << 10, true), (block::OWN_BYTES, false), (1 << 20, true)]
+        [(5, false), (1 << 10, false), (16 << 10, true), (block::own_bytes(), false), (1 << 20, true)]
     {
         let page = Page::new(small.head.clone(), Bytes::from(vec![b'x'; bytes]), small.path_id);
         let body = page.body.as_ptr();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::page::stored::{self, DecodeError, FirstLine, Head, MAX_FIRST_LINE_BYTES};
-use crate::page::{Object, ObjectName, PageHead};
+use crate::page::{Object, ObjectName, PageHead, block};
 use crate::store::file_body::{FileBody, OpenFile};
 
 /// Why a file gives no object.
@@ -71,8 +71,29 @@ pub(super) fn read(path: &Path, name: &ObjectName, max_memory_bytes: u64) -> Res
         return Ok(Content::Large(Box::new(head), body, crc));
     }
     let total = usize::try_from(line.total_bytes()).expect("bounded by what memory may hold");
+    if block::is_own(total - line.head_end()) && !line.is_compressed() {
+        let object = read_apart(&file, line, bytes, name)?;
+        return Ok(Content::Whole(object, file));
+    }
     fill(&file, &mut bytes, total)?;
     Ok(Content::Whole(stored::decode(name, &Bytes::from(bytes))?, file))
+}
+
+/// The object whose body gets memory of its own: it is read straight into it. `start` is what has been read.
+fn read_apart(file: &File, line: FirstLine, mut start: Vec<u8>, name: &ObjectName) -> Result<Object, ReadError> {
+    let (end, total) = (line.head_end(), line.total_bytes());
+    let begun = start.split_off(end.min(start.len()));
+    fill(file, &mut start, end)?;
+    let bytes = usize::try_from(line.body_bytes()).expect("bounded by what memory may hold");
+    let body = match block::read(begun.chain(file), bytes) {
+        // Somebody cut the file meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            let found = file.metadata().map_err(ReadError::of)?.len();
+            return Err(DecodeError::Torn { declared: total, found }.into());
+        }
+        other => other.map_err(ReadError::of)?,
+    };
+    Ok(stored::decode_parts(name, &start, body)?)
 }
 
 /// The head alone, and the bytes of the body.
