@@ -76,6 +76,21 @@ enum Tuning {
     Sendfile,
 }
 
+impl Tuning {
+    /// How files are sent, how they are kept open, and what stands behind the address.
+    fn lines(self, open_files: u64) -> (&'static str, String, &'static str) {
+        let kept = format!(
+            "open_file_cache max={open_files} inactive=1h;\n    open_file_cache_valid 1h;\n    open_file_cache_min_uses 1;"
+        );
+        let sendfile = "sendfile on;\n    tcp_nopush on;";
+        match self {
+            Tuning::None => (sendfile, String::new(), ""),
+            Tuning::Copies => ("sendfile off;", kept, " deferred"),
+            Tuning::Sendfile => (sendfile, kept, " deferred"),
+        }
+    }
+}
+
 /// Where they run: in a folder for each, removed with this value.
 pub(crate) struct Place {
     folder: TempDir,
@@ -139,19 +154,7 @@ impl Place {
         let is_root = owner_is_root(folder);
         // Where the system allows fewer, nginx opens the other files at each hit.
         let open_files = OPEN_FILES.min(descriptors(OPEN_FILES + 2000).saturating_sub(2000));
-        let sendfile = match tuning {
-            Tuning::Copies => "sendfile off;",
-            Tuning::Sendfile | Tuning::None => "sendfile on;\n    tcp_nopush on;",
-        };
-        let (tuned, deferred) = match tuning {
-            Tuning::None => (String::new(), ""),
-            _ => (
-                format!(
-                    "open_file_cache max={open_files} inactive=1h;\n    open_file_cache_valid 1h;\n    open_file_cache_min_uses 1;"
-                ),
-                " deferred",
-            ),
-        };
+        let (sending, open_file_cache, deferred) = tuning.lines(open_files);
         let mut config = String::new();
         if is_root {
             // Workers must reach the folder, which is ours alone.
@@ -169,11 +172,11 @@ error_log {here}/log warn;
 events {{ worker_connections 1024; }}
 http {{
     access_log off;
-    {sendfile}
+    {sending}
     tcp_nodelay on;
     keepalive_timeout 600s;
     keepalive_requests 1000000000;
-    {tuned}
+    {open_file_cache}
 {temporary}    proxy_cache_path {here}/cache levels=1:2 keys_zone=pages:64m max_size={CAPACITY_BYTES} inactive=365d use_temp_path=off;
     upstream origin {{ server {origin}; keepalive 32; }}
     server {{

@@ -78,7 +78,7 @@ pub fn bound(pieces: usize, idle_bytes: usize) {
     SYSTEM.idle_max.fetch_max(idle_bytes, Ordering::Relaxed);
 }
 
-/// Whether a body that should have had memory of its own went to the allocator's heaps, since there were too many pieces.
+/// Whether a body that should have had memory of its own went to the allocator's heaps, since there were too many pieces, or the system gave no more.
 #[must_use]
 pub fn is_short() -> bool {
     SYSTEM.short.load(Ordering::Relaxed)
@@ -199,6 +199,7 @@ impl System {
         let map = MmapMut::map_anon(bytes);
         if map.is_err() {
             self.own.fetch_sub(1, Ordering::Relaxed);
+            self.short.store(true, Ordering::Relaxed);
         }
         map.ok().map(|map| Memory { map, system: self })
     }
